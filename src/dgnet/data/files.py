@@ -1,0 +1,95 @@
+"""Finding a data set's folders and images as they really lie on disks: nested, misspelt in case, amid clutter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dgnet import console
+from dgnet.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def find_root(root: Path, marks: Sequence[str], what: str) -> Path:
+    """The folder that holds at least one of `marks` (folders or files): `root`, or a single one up to two levels below.
+
+    Raises UserError naming what is there instead; `what` is the data set's name in messages.
+    """
+    root = existing_folder(root)
+    level = [root]
+    for depth in range(3):
+        found = [folder for folder in level if any(child(folder, mark) for mark in marks)]
+        if len(found) == 1:
+            if depth:
+                console.notice(f"{what}: reading {found[0]}, found inside {root}")
+            return found[0]
+        if found:
+            raise UserError(f"{root} holds {what} {len(found)} times ({_few(found)}): give one of these folders")
+        level = [inner for folder in level for inner in subfolders(folder)]
+    for above in root.parents[:2]:
+        if any(child(above, mark) for mark in marks):
+            raise UserError(f"{root} is a folder inside {what}: give {above} instead")
+    inside = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
+    held = f"it holds {_few(inside)}" if inside else "it is empty"
+    raise UserError(f"{root} does not look like {what}: none of {', '.join(marks)} is there; {held}")
+
+
+def existing_folder(root: Path) -> Path:
+    """`root`, absolute; raises UserError where it is not a folder."""
+    root = Path(root).expanduser().absolute()
+    if not root.exists():
+        raise UserError(f"data folder {root} does not exist")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file; a data folder is needed")
+    return root
+
+
+def child(folder: Path, name: str) -> Path | None:
+    """The entry `name` of `folder` (`name` may be a path), upper and lower case alike; None where there is none."""
+    for part in Path(name).parts:
+        exact = folder / part
+        if not exact.exists():
+            if not folder.is_dir():
+                return None
+            alike = [entry for entry in folder.iterdir() if entry.name.casefold() == part.casefold()]
+            if len(alike) != 1:
+                return None
+            exact = alike[0]
+        folder = exact
+    return folder
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in `folder`, by name; hidden ones and the __MACOSX of archives left out."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    return [folder / name for name in sorted(names) if not name.startswith((".", "__MACOSX"))]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images directly in `folder`, by name; Thumbs.db, hidden files and everything else are passed over."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return [folder / name for name in sorted(names) if is_image(name)]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name is an image rather than clutter such as Thumbs.db or ._0001.jpg."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def some_images_in(folder: Path) -> list[Path]:
+    """As `images_in`, but raises UserError where there is none."""
+    found = images_in(folder)
+    if found:
+        return found
+    deeper = [inner for inner in subfolders(folder) if images_in(inner)]
+    where = f"; there are some one level deeper, in {deeper[0]}" if deeper else ""
+    raise UserError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){where}")
+
+
+def _few(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:4])
+    return names if len(paths) <= 4 else f"{names} and {len(paths) - 4} more"

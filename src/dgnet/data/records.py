@@ -1,0 +1,125 @@
+"""What a data set is, once read: which image shows whom, seen by which camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgnet.errors import UserError
+
+Ints = NDArray[np.int64]
+
+JUNK = -1
+DISTRACTOR = 0
+UNKNOWN_CAMERA = -1
+
+SPLITS = ("train", "query", "gallery", "multi_query")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """N images: their files, identities and cameras.
+
+    `identities` [N] are numbers from 1 up, 0 for a distractor and -1 for junk; `cameras` [N] are the set's own numbers,
+    -1 where unknown. `columns` holds whatever else the set says about each image, every value of length N; where people
+    or cameras have names, they stand there as "identity" and "camera".
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    identities: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    cameras: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.paths), len(self.identities), len(self.cameras), *map(len, self.columns.values())}
+        if len(lengths) > 1:
+            raise ValueError(f"paths, identities, cameras and columns differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]) -> Split:
+        """The images at `indices` (positions, or a mask [N]), in that order."""
+        chosen = np.arange(len(self))[np.asarray(indices, dtype=None if len(indices) else np.int64)]
+        return Split(
+            [self.paths[index] for index in chosen],
+            self.identities[chosen],
+            self.cameras[chosen],
+            {name: values[chosen] for name, values in self.columns.items()},
+        )
+
+    @property
+    def people(self) -> Ints:
+        """The identities proper, sorted: neither junk nor distractors."""
+        found = np.unique(self.identities)
+        return found[found > DISTRACTOR]
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether any camera is known; without, no same-camera image can be left out of a ranking."""
+        return bool((self.cameras != UNKNOWN_CAMERA).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One data set as read from `root`; its files stay where they are.
+
+    A split that the data set does not have is empty. For a split that should be there and is not, `absent` says what is
+    missing.
+    """
+
+    name: str
+    root: Path
+    train: Split = field(default_factory=Split)
+    query: Split = field(default_factory=Split)
+    gallery: Split = field(default_factory=Split)
+    multi_query: Split | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that hold images, by name."""
+        named = {name: getattr(self, name) for name in SPLITS}
+        return {name: split for name, split in named.items() if split}
+
+    def require(self, *names: str) -> None:
+        """Raises UserError if one of the splits `names` is empty, saying why."""
+        for name in names:
+            if name not in self.splits:
+                raise UserError(self.absent.get(name, f"{self.name} at {self.root} has no {name} images"))
+
+
+def labels(identities: Ints) -> tuple[Ints, list[int]]:
+    """Class labels 0..K-1 [N] of `identities` [N], and the K identities in the order of their labels (sorted)."""
+    people, classes = np.unique(identities, return_inverse=True)
+    return classes.astype(np.int64).reshape(-1), [int(person) for person in people]
+
+
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """The training images of several data sets as one; people and cameras of different sets stay different.
+
+    There is no joint query or gallery: each set is tested on its own. The column "source" names each image's set.
+    """
+    if not datasets:
+        raise ValueError("no data set to join")
+    identities: list[Ints] = []
+    cameras: list[Ints] = []
+    people_before = cameras_before = 0
+    for dataset in datasets:
+        dataset.require("train")
+        train = dataset.train
+        identities.append(np.where(train.identities > DISTRACTOR, train.identities + people_before, train.identities))
+        cameras.append(np.where(train.cameras > UNKNOWN_CAMERA, train.cameras + cameras_before, train.cameras))
+        people_before += max(0, int(train.identities.max()))
+        cameras_before += int(train.cameras.max()) + 1
+    train = Split(
+        [path for dataset in datasets for path in dataset.train.paths],
+        np.concatenate(identities),
+        np.concatenate(cameras),
+        {"source": np.repeat([dataset.name for dataset in datasets], [len(dataset.train) for dataset in datasets])},
+    )
+    return Dataset("+".join(dataset.name for dataset in datasets), datasets[0].root, train=train)
