@@ -1,0 +1,210 @@
+"""Photos from files: decoded once, scaled to training size, and kept in a memory-mapped array of bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dgnet import console
+from dgnet.errors import UserError
+
+Pixels = npt.NDArray[np.uint8]
+
+_FORMAT = "dgnet images 1"  # part of every cache's name: change it when the pixels would come out differently
+_CHUNK = 512  # images decoded between two writes: bounds the memory that waits for a slow disk
+_SPARE = 64 << 20  # bytes left free on the disk beyond the cache itself
+
+
+def decode(path: Path) -> Pixels:
+    """Read an image file: uint8 [H, W, 3], RGB, upright.
+
+    Raises:
+        UserError: the file is missing, truncated, not an image, or has more than 8 bits per channel.
+    """
+    try:
+        data = path.read_bytes()
+        if data.startswith(b"\xff\xd8") and b"Exif" not in data[:64]:  # a JPEG without an orientation to heed
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False))
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith(("I", "F")):
+                raise UserError(f"{path}: {image.mode} pixels of more than 8 bits; save it as 8-bit RGB or gray")
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image file") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: truncated or not an image ({error})") from None
+
+
+def resize(image: Pixels, height: int, width: int) -> Pixels:
+    """Scale uint8 [H, W, 3] to [height, width, 3], bicubic with antialiasing."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+class ImageStore:
+    """Images of one size, taken by index: `store[indices]` is uint8 [n, height, width, 3].
+
+    The first use decodes every file once, into a file in the folder `cache` that later runs map into memory. It is
+    named after the paths, sizes and dates of the files and the size of the images, so a changed data set gets a new
+    one. Several processes may start at once: one builds, the others wait. The folder may be deleted between runs.
+
+    Args:
+        paths: the image files, in order.
+        height, width: size of the images in pixels.
+        cache: folder for the cache file, made where missing. None keeps the pixels in memory.
+        on_unreadable: "error" raises at the first file that cannot be decoded; "skip" names and drops such files.
+        on_demand: keep nothing and decode at every access: slow, for sets larger than both disk and memory.
+
+    Attributes:
+        kept: int64 [len(store)], the place in `paths` of each image of the store; `labels[store.kept]` are its labels.
+
+    Raises:
+        UserError: an unreadable file, no readable file at all, or no room for the cache.
+    """
+
+    kept: npt.NDArray[np.int64]
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        height: int,
+        width: int,
+        cache: Path | None = None,
+        on_unreadable: Literal["error", "skip"] = "error",
+        on_demand: bool = False,
+    ) -> None:
+        if not paths:
+            raise UserError("no images to load: the list of files is empty")
+        self.paths = [Path(path) for path in paths]
+        self.height, self.width = height, width
+        self._pixels: Pixels | None = None
+        bad = np.zeros(len(paths), dtype=np.uint8)
+        if on_demand:
+            if on_unreadable == "skip":
+                bad = self._decode_all(lambda rows: None, "skip")
+        elif cache is None:
+            kept: list[Pixels] = []
+            bad = self._decode_all(kept.extend, on_unreadable)
+            self._pixels = np.stack(kept)
+        else:
+            self._pixels, bad = self._cached(cache, on_unreadable)
+        if bad.any() and on_unreadable == "error":
+            decode(self.paths[int(bad.argmax())])
+        self.kept = np.flatnonzero(bad == 0)
+        if not len(self.kept):
+            raise UserError(f"none of the {len(paths)} images can be read, the first is {self.paths[0]}")
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, indices: npt.ArrayLike | Tensor) -> Tensor:
+        """Images at int64 [n]: uint8 [n, height, width, 3], a copy on the CPU."""
+        places = self.kept[np.asarray(indices, dtype=np.int64)]
+        if self._pixels is None:
+            return torch.from_numpy(np.stack([self._decode_one(self.paths[place]) for place in places]))
+        return torch.from_numpy(np.take(self._pixels, places, axis=0))
+
+    def _decode_one(self, path: Path) -> Pixels:
+        return resize(decode(path), self.height, self.width)
+
+    def _decode_all(self, write: Callable[[list[Pixels]], object], on_unreadable: str) -> npt.NDArray[np.uint8]:
+        """Hand every image to `write`, in order and in chunks; returns uint8 [N], 1 where a file is unreadable."""
+        bad = np.zeros(len(self.paths), dtype=np.uint8)
+        blank = np.zeros((self.height, self.width, 3), dtype=np.uint8)
+
+        def attempt(place: int) -> Pixels:
+            try:
+                return self._decode_one(self.paths[place])
+            except UserError as error:
+                if on_unreadable == "error":
+                    raise
+                console.warn(f"skipped {error}")
+                bad[place] = 1
+                return blank
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool, console.progress(speed_unit="images") as bar:
+            task = bar.add_task("decoding images", total=len(self.paths), note="")
+            for start in range(0, len(self.paths), _CHUNK):
+                rows = list(pool.map(attempt, range(start, min(start + _CHUNK, len(self.paths)))))
+                write(rows)
+                bar.update(task, advance=len(rows))
+        return bad
+
+    def _cached(self, folder: Path, on_unreadable: str) -> tuple[Pixels, npt.NDArray[np.uint8]]:
+        """Map the cache file, building it first where it is missing."""
+        count, shape = len(self.paths), (len(self.paths), self.height, self.width, 3)
+        file = folder / f"{self._fingerprint()}.images"
+        size = int(np.prod(shape)) + count  # the pixels, then one byte per image: 1 where it is unreadable
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder) as alone:
+                if alone:
+                    for leftover in folder.glob("*.partial"):
+                        leftover.unlink()
+                if not file.exists() or file.stat().st_size != size:
+                    self._build(file, size, on_unreadable)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot keep the image cache of {_megabytes(size)} there ({error.strerror or error}); "
+                "free some space, name another folder, or go without a cache"
+            ) from None
+        pixels: Pixels = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
+        return pixels, np.fromfile(file, dtype=np.uint8, offset=size - count)
+
+    def _build(self, file: Path, size: int, on_unreadable: str) -> None:
+        if shutil.disk_usage(file.parent).free < size + _SPARE:
+            raise OSError(28, "not enough free space")
+        console.notice(f"decoding {len(self.paths)} images once into {file} ({_megabytes(size)})")
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as out:
+                bad = self._decode_all(lambda rows: out.writelines(row.data for row in rows), on_unreadable)
+                out.write(bad.data)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{_FORMAT} {self.height}x{self.width}".encode())
+        for path in self.paths:
+            try:
+                state = path.stat()
+                digest.update(f"\n{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(f"\n{path} missing".encode())
+        return digest.hexdigest()[:24]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, which ends with the process; yields False on a file system without locks."""
+    with (folder / ".lock").open("a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            yield False
+        else:
+            yield True
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(1, round(size / 1e6))} MB"
