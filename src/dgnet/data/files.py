@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dgnet import console
@@ -18,22 +19,37 @@ def find_root(root: Path, marks: Sequence[str], what: str) -> Path:
     Raises UserError naming what is there instead; `what` is the data set's name in messages.
     """
     root = existing_folder(root)
-    level = [root]
-    for depth in range(3):
-        found = [folder for folder in level if any(child(folder, mark) for mark in marks)]
+    for depth, level in enumerate(levels(root)):
+        found = [folder for folder in level if has_any(folder, marks)]
         if len(found) == 1:
             if depth:
                 console.notice(f"{what}: reading {found[0]}, found inside {root}")
             return found[0]
         if found:
             raise UserError(f"{root} holds {what} {len(found)} times ({_few(found)}): give one of these folders")
-        level = [inner for folder in level for inner in subfolders(folder)]
     for above in root.parents[:2]:
-        if any(child(above, mark) for mark in marks):
+        if has_any(above, marks):
             raise UserError(f"{root} is a folder inside {what}: give {above} instead")
     inside = [entry for entry in sorted(root.iterdir()) if not entry.name.startswith(".")]
     held = f"it holds {_few(inside)}" if inside else "it is empty"
     raise UserError(f"{root} does not look like {what}: none of {', '.join(marks)} is there; {held}")
+
+
+def levels(root: Path) -> Iterator[list[Path]]:
+    """`[root]`, then the folders in it, then those in them; no further where there are many, as those hold images."""
+    level = [root]
+    for _ in range(3):
+        yield level
+        level = [inner for folder in level for inner in subfolders(folder)]
+        if len(level) > 100:
+            return
+
+
+def has_any(folder: Path, names: Sequence[str]) -> bool:
+    """Whether `folder` holds an entry of one of `names`, upper and lower case alike."""
+    wanted = {name.casefold() for name in names}
+    with os.scandir(folder) as entries:
+        return any(entry.name.casefold() in wanted for entry in entries)
 
 
 def existing_folder(root: Path) -> Path:
@@ -88,6 +104,47 @@ def some_images_in(folder: Path) -> list[Path]:
     deeper = [inner for inner in subfolders(folder) if images_in(inner)]
     where = f"; there are some one level deeper, in {deeper[0]}" if deeper else ""
     raise UserError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){where}")
+
+
+def matches(paths: Sequence[Path], pattern: str | re.Pattern[str], example: str) -> list[re.Match[str]]:
+    """The match of each file's name; raises UserError naming the first file that is not named like `example`."""
+    compiled = re.compile(pattern)
+    tried = [compiled.match(path.name) for path in paths]
+    found = [match for match in tried if match]
+    if len(found) < len(paths):
+        wrong = paths[tried.index(None)]
+        raise UserError(
+            f"{wrong} is not named like {example} ({len(paths) - len(found)} of {len(paths)} in that folder)"
+        )
+    return found
+
+
+def lines(listing: Path, pattern: str, example: str) -> list[re.Match[str]]:
+    """The match of each line of a text file; raises UserError naming the first that is not like `example`."""
+    compiled = re.compile(pattern)
+    found = []
+    for number, line in enumerate(listing.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        if line.strip():
+            match = compiled.fullmatch(line.strip())
+            if match is None:
+                raise UserError(f"{listing}, line {number}: '{line.strip()[:80]}' is not like '{example}'")
+            found.append(match)
+    if not found:
+        raise UserError(f"{listing} is empty")
+    return found
+
+
+def named(listing: Path, folder: Path, names: Sequence[str]) -> list[Path]:
+    """The images of `folder` that `listing` names; raises UserError where some are not there."""
+    paths = [folder / name for name in names]
+    there = {path for inner in {path.parent for path in paths} if inner.is_dir() for path in images_in(inner)}
+    absent = [path for path in paths if path not in there]
+    if absent:
+        first = absent[0].relative_to(folder)
+        raise UserError(
+            f"{listing} names {len(absent)} of {len(paths)} images that are not in {folder}, the first {first}"
+        )
+    return paths
 
 
 def _few(paths: Sequence[Path]) -> str:

@@ -25,8 +25,8 @@ class Split:
     """N images: their files, identities and cameras.
 
     `identities` [N] are numbers from 1 up, 0 for a distractor and -1 for junk; `cameras` [N] are the set's own numbers,
-    -1 where unknown. `columns` holds whatever else the set says about each image, every value of length N; where people
-    or cameras have names, they stand there as "identity" and "camera".
+    -1 where unknown. `columns` is whatever else is known of each image, every value of length N; own data keeps its
+    words for people and cameras there, as "identity" and "camera".
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -99,27 +99,41 @@ def labels(identities: Ints) -> tuple[Ints, list[int]]:
     return classes.astype(np.int64).reshape(-1), [int(person) for person in people]
 
 
+def concatenate(splits: Sequence[Split]) -> Split:
+    """The images of several splits in one; of the columns, those that all of them have."""
+    shared = set.intersection(*(set(split.columns) for split in splits))
+    return Split(
+        [path for split in splits for path in split.paths],
+        np.concatenate([split.identities for split in splits]),
+        np.concatenate([split.cameras for split in splits]),
+        {
+            name: np.concatenate([split.columns[name] for split in splits])
+            for name in splits[0].columns
+            if name in shared
+        },
+    )
+
+
 def join(datasets: Sequence[Dataset]) -> Dataset:
     """The training images of several data sets as one; people and cameras of different sets stay different.
 
     There is no joint query or gallery: each set is tested on its own. The column "source" names each image's set.
+    Raises UserError if one of them has no training images.
     """
-    if not datasets:
-        raise ValueError("no data set to join")
-    identities: list[Ints] = []
-    cameras: list[Ints] = []
+    parts: list[Split] = []
     people_before = cameras_before = 0
     for dataset in datasets:
         dataset.require("train")
         train = dataset.train
-        identities.append(np.where(train.identities > DISTRACTOR, train.identities + people_before, train.identities))
-        cameras.append(np.where(train.cameras > UNKNOWN_CAMERA, train.cameras + cameras_before, train.cameras))
+        parts.append(
+            Split(
+                train.paths,
+                np.where(train.identities > DISTRACTOR, train.identities + people_before, train.identities),
+                np.where(train.cameras > UNKNOWN_CAMERA, train.cameras + cameras_before, train.cameras),
+                {**train.columns, "source": np.repeat(dataset.name, len(train))},
+            )
+        )
         people_before += max(0, int(train.identities.max()))
         cameras_before += int(train.cameras.max()) + 1
-    train = Split(
-        [path for dataset in datasets for path in dataset.train.paths],
-        np.concatenate(identities),
-        np.concatenate(cameras),
-        {"source": np.repeat([dataset.name for dataset in datasets], [len(dataset.train) for dataset in datasets])},
-    )
-    return Dataset("+".join(dataset.name for dataset in datasets), datasets[0].root, train=train)
+    name = "+".join(dataset.name for dataset in datasets)
+    return Dataset(name, datasets[0].root, train=concatenate(parts))
