@@ -7,10 +7,11 @@ prefetching nor the device changes what comes out.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -65,26 +66,31 @@ class Batch:
 T = TypeVar("T")
 
 
-class _Stream(Generic[T]):
-    """Batches 0, 1, 2, ... of `make(t)`, optionally made ahead by a thread; the state is the next number."""
+class Stream(Generic[T]):
+    """Batches 0, 1, 2, ... of `make(t)`, without end; with `prefetch` n, n threads make them ahead."""
 
     def __init__(self, make: Callable[[int], T], identity: dict[str, int], prefetch: int) -> None:
         self._make, self._identity, self._prefetch = make, identity, prefetch
         self._next = 0
-        self._ahead: _Ahead[T] | None = None
+        self._worker = ThreadPoolExecutor(max(1, prefetch), thread_name_prefix="dgnet-batches")
+        self._ahead: deque[Future[T]] = deque()
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        if self._prefetch and self._ahead is None:
-            self._ahead = _Ahead(self._make, self._next, self._prefetch)
-        batch = self._ahead.take() if self._ahead else self._make(self._next)
+        if self._prefetch:
+            while len(self._ahead) <= self._prefetch:
+                self._ahead.append(self._worker.submit(self._make, self._next + len(self._ahead)))
+            batch = self._ahead[0].result()
+            self._ahead.popleft()
+        else:
+            batch = self._make(self._next)
         self._next += 1
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream stands, as plain numbers."""
+        """Where the stream stands: the number of the next batch, and what it depends on."""
         return {**self._identity, "next": self._next}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -96,50 +102,12 @@ class _Stream(Generic[T]):
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise UserError(f"cannot resume the data order: {key} was {state.get(key)}, now it is {value}")
-        self.close()
+        while self._ahead:
+            self._ahead.pop().cancel()
         self._next = state["next"]
 
-    def close(self) -> None:
-        """Stop the thread that works ahead, if there is one."""
-        if self._ahead is not None:
-            self._ahead.stop()
-            self._ahead = None
 
-
-class _Ahead(Generic[T]):
-    """A thread that makes batches from `start` on and keeps at most `depth` of them waiting."""
-
-    def __init__(self, make: Callable[[int], T], start: int, depth: int) -> None:
-        self._ready: queue.Queue[T | BaseException] = queue.Queue(depth)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make, start), name="dgnet-batches", daemon=True)
-        self._thread.start()
-
-    def take(self) -> T:
-        got = self._ready.get()
-        if isinstance(got, BaseException):
-            raise got
-        return got
-
-    def stop(self) -> None:
-        self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._ready.get(timeout=0.01)
-            except queue.Empty:
-                continue
-
-    def _work(self, make: Callable[[int], T], number: int) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._ready.put(make(number))
-            except BaseException as error:
-                self._ready.put(error)
-                return
-            number += 1
-
-
-class OneStream(_Stream[Single]):
+class OneStream(Stream[Single]):
     """Batches of photos in one order: for the teacher, with `shuffled`, `identity_balanced` or `camera_balanced`.
 
     Args:
@@ -149,7 +117,7 @@ class OneStream(_Stream[Single]):
         seed: decides order and augmentation.
         augment: None for images as they are.
         device: where the batches are augmented and end up.
-        prefetch: batches made ahead by a thread; 0 makes each when asked for.
+        prefetch: batches made ahead, each by a thread of its own; 0 makes each when it is asked for.
     """
 
     def __init__(
@@ -163,18 +131,17 @@ class OneStream(_Stream[Single]):
         prefetch: int = 0,
     ) -> None:
         y = _labels(images, labels)
-        epochs = _Epochs(order, seed, stream=0)
-        self.batches_per_epoch = epochs.length
+        batch, self.batches_per_epoch = _batches(order, seed, stream=0)
 
         def make(t: int) -> Single:
-            index = epochs.batch(t)
+            index = batch(t)
             x = _load(images, index, _generator(seed, "augment", t), augment, device)
             return Single(index.to(device), x, y[index].to(device))
 
-        super().__init__(make, {"seed": seed, "images": len(y), "batch": epochs.batch(0).numel()}, prefetch)
+        super().__init__(make, {"seed": seed, "images": len(y), "batch": batch(0).numel()}, prefetch)
 
 
-class TwoStreams(_Stream[Batch]):
+class TwoStreams(Stream[Batch]):
     """Two independently shuffled passes a and b over one training set, each photo with a positive.
 
     `next(streams)` is a `Batch` [a; b]. Each pass is reshuffled in every epoch and drops its last incomplete
@@ -203,20 +170,19 @@ class TwoStreams(_Stream[Batch]):
     ) -> None:
         y = _labels(images, labels)
         order = order or shuffled(len(y), half_batch)
-        a, b = _Epochs(order, seed, stream=0), _Epochs(order, seed, stream=1)
-        self.batches_per_epoch = a.length
+        (a, self.batches_per_epoch), (b, _) = (_batches(order, seed, stream) for stream in (0, 1))
         positives = Positives(y)
         if positives.alone:
-            console.notice(f"{positives.alone} of the identities have a single photo, which is its own positive")
+            console.notice(f"identities with a single photo, which is its own positive: {positives.alone}")
 
         def make(t: int) -> Batch:
-            index = torch.cat([a.batch(t), b.batch(t)])  # [2B]
+            index = torch.cat([a(t), b(t)])  # [2B]
             positive = positives.draw(index, _generator(seed, "positive", t))
             both = torch.cat([index, positive])
             x, x_pos = _load(images, both, _generator(seed, "augment", t), augment, device).chunk(2)
             return Batch(index.to(device), positive.to(device), x, x_pos, y[index].to(device))
 
-        super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a.batch(0).numel()}, prefetch)
+        super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a(0).numel()}, prefetch)
 
 
 class Positives:
@@ -295,19 +261,15 @@ def camera_balanced(cameras: npt.ArrayLike, batch: int) -> Order:
     return epoch
 
 
-class _Epochs:
-    """Batch t of an order that is drawn anew in each epoch; remembers the epoch it is in."""
+def _batches(order: Order, seed: int, stream: int) -> tuple[Callable[[int], Tensor], int]:
+    """Batch t of an order that is drawn anew in each epoch, as a function of t, and the batches per epoch."""
 
-    def __init__(self, order: Order, seed: int, stream: int) -> None:
-        self._order, self._seed, self._stream = order, seed, stream
-        self._number, self._batches = 0, order(_generator(seed, "order", stream, 0))
-        self.length = len(self._batches)
+    @lru_cache(maxsize=2)  # the epoch at hand, and the next one while working ahead
+    def epoch(number: int) -> Tensor:
+        return order(_generator(seed, "order", stream, number))
 
-    def batch(self, t: int) -> Tensor:
-        number = t // self.length
-        if number != self._number:
-            self._number, self._batches = number, self._order(_generator(self._seed, "order", self._stream, number))
-        return self._batches[t % self.length]
+    length = len(epoch(0))
+    return lambda t: epoch(t // length)[t % length], length
 
 
 def _generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:

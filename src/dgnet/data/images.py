@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -9,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -92,22 +95,23 @@ class ImageStore:
             raise UserError("no images to load: the list of files is empty")
         self.paths = [Path(path) for path in paths]
         self.height, self.width = height, width
+        self._skip = on_unreadable == "skip"
         self._pixels: Pixels | None = None
         bad = np.zeros(len(paths), dtype=np.uint8)
-        if on_demand:
-            if on_unreadable == "skip":
-                bad = self._decode_all(lambda rows: None, "skip")
-        elif cache is None:
-            kept: list[Pixels] = []
-            bad = self._decode_all(kept.extend, on_unreadable)
-            self._pixels = np.stack(kept)
-        else:
-            self._pixels, bad = self._cached(cache, on_unreadable)
-        if bad.any() and on_unreadable == "error":
-            decode(self.paths[int(bad.argmax())])
+        if cache is not None and not on_demand:
+            self._pixels, bad = self._cached(cache)
+        elif not on_demand:
+            self._pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
+            console.notice(f"decoding {len(paths)} images into memory ({_megabytes(self._pixels.nbytes)})")
+            bad = self._decode_all(partial(_put, self._pixels))
+        elif self._skip:
+            bad = self._decode_all(lambda start, rows: None)
         self.kept = np.flatnonzero(bad == 0)
+        if dropped := [str(self.paths[place]) for place in np.flatnonzero(bad)]:
+            names = ", ".join(dropped[:20] + ["..."] * (len(dropped) > 20))
+            console.warn(f"left out {len(dropped)} of {len(paths)} images, which cannot be read: {names}")
         if not len(self.kept):
-            raise UserError(f"none of the {len(paths)} images can be read, the first is {self.paths[0]}")
+            raise UserError(f"none of the {len(paths)} images can be read; the first is {self.paths[0]}")
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -122,18 +126,17 @@ class ImageStore:
     def _decode_one(self, path: Path) -> Pixels:
         return resize(decode(path), self.height, self.width)
 
-    def _decode_all(self, write: Callable[[list[Pixels]], object], on_unreadable: str) -> npt.NDArray[np.uint8]:
-        """Hand every image to `write`, in order and in chunks; returns uint8 [N], 1 where a file is unreadable."""
+    def _decode_all(self, write: Callable[[int, list[Pixels]], object]) -> npt.NDArray[np.uint8]:
+        """Call `write(start, rows)` on all images, in order and in chunks; returns uint8 [N], 1 where unreadable."""
         bad = np.zeros(len(self.paths), dtype=np.uint8)
         blank = np.zeros((self.height, self.width, 3), dtype=np.uint8)
 
         def attempt(place: int) -> Pixels:
             try:
                 return self._decode_one(self.paths[place])
-            except UserError as error:
-                if on_unreadable == "error":
+            except UserError:
+                if not self._skip:
                     raise
-                console.warn(f"skipped {error}")
                 bad[place] = 1
                 return blank
 
@@ -141,45 +144,49 @@ class ImageStore:
             task = bar.add_task("decoding images", total=len(self.paths), note="")
             for start in range(0, len(self.paths), _CHUNK):
                 rows = list(pool.map(attempt, range(start, min(start + _CHUNK, len(self.paths)))))
-                write(rows)
+                write(start, rows)
                 bar.update(task, advance=len(rows))
         return bad
 
-    def _cached(self, folder: Path, on_unreadable: str) -> tuple[Pixels, npt.NDArray[np.uint8]]:
-        """Map the cache file, building it first where it is missing."""
-        count, shape = len(self.paths), (len(self.paths), self.height, self.width, 3)
+    def _cached(self, folder: Path) -> tuple[Pixels, npt.NDArray[np.uint8]]:
+        """Map the cache file, building it first where there is no good one."""
         file = folder / f"{self._fingerprint()}.images"
-        size = int(np.prod(shape)) + count  # the pixels, then one byte per image: 1 where it is unreadable
+        count, shape = len(self.paths), (len(self.paths), self.height, self.width, 3)
+        size = count * self.height * self.width * 3 + count  # the pixels, then a byte for each image: 1 if unreadable
+
+        def marks() -> npt.NDArray[np.uint8]:
+            return np.fromfile(file, dtype=np.uint8, offset=size - count)
+
+        def good() -> bool:
+            return file.exists() and file.stat().st_size == size and (self._skip or not marks().any())
+
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder) as alone:
-                if alone:
-                    for leftover in folder.glob("*.partial"):
-                        leftover.unlink()
-                if not file.exists() or file.stat().st_size != size:
-                    self._build(file, size, on_unreadable)
+            if not good():
+                folder.mkdir(parents=True, exist_ok=True)
+                with _locked(folder):
+                    if not good():
+                        self._build(file, size)
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot keep the image cache of {_megabytes(size)} there ({error.strerror or error}); "
                 "free some space, name another folder, or go without a cache"
             ) from None
-        pixels: Pixels = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
-        return pixels, np.fromfile(file, dtype=np.uint8, offset=size - count)
+        return np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape)), marks()
 
-    def _build(self, file: Path, size: int, on_unreadable: str) -> None:
+    def _build(self, file: Path, size: int) -> None:
         if shutil.disk_usage(file.parent).free < size + _SPARE:
-            raise OSError(28, "not enough free space")
+            raise OSError(errno.ENOSPC, "not enough free space")
         console.notice(f"decoding {len(self.paths)} images once into {file} ({_megabytes(size)})")
-        partial = file.with_suffix(f".{os.getpid()}.partial")
+        unfinished = file.with_suffix(f".{os.getpid()}.partial")
         try:
-            with partial.open("wb") as out:
-                bad = self._decode_all(lambda rows: out.writelines(row.data for row in rows), on_unreadable)
+            with unfinished.open("wb") as out:
+                bad = self._decode_all(lambda _, rows: out.writelines(row.data for row in rows))
                 out.write(bad.data)
                 out.flush()
                 os.fsync(out.fileno())
-            partial.replace(file)
+            unfinished.replace(file)
         finally:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{_FORMAT} {self.height}x{self.width}".encode())
@@ -192,18 +199,28 @@ class ImageStore:
         return digest.hexdigest()[:24]
 
 
+def _put(pixels: Pixels, start: int, rows: list[Pixels]) -> None:
+    pixels[start : start + len(rows)] = rows
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with the process; yields False on a file system without locks."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; what builders left that were killed is removed.
+
+    On a file system without locks, processes may build the same file at once, each its own, and the last one stays.
+    """
     with (folder / ".lock").open("a") as file:
         try:
-            import fcntl
-
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.notice(f"waiting for another process that writes to {folder}")
             fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            yield False
-        else:
-            yield True
+        except OSError:
+            yield
+            return
+        for leftover in folder.glob("*.partial"):
+            leftover.unlink()
+        yield
 
 
 def _megabytes(size: int) -> str:

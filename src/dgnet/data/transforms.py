@@ -15,8 +15,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] with ImageNet mean 0 and deviation 1, in channels_last memory."""
-    mean, std = _statistics(images.device)
-    return images.permute(0, 3, 1, 2).float().mul_(1 / (255 * std)).sub_(mean / std)
+    # Written on whole rows: broadcasting over an inner dimension of three is eight times slower on a CPU.
+    mean, std = (of_channels.flatten().repeat(images.shape[2]) for of_channels in _statistics(images.device))
+    rows = images.reshape(-1, len(mean)).float()  # [N H, W 3]
+    return torch.addcmul(-mean / std, rows, 1 / (255 * std), out=rows).view(images.shape).permute(0, 3, 1, 2)
 
 
 def denormalise(x: Tensor) -> Tensor:
@@ -35,20 +37,25 @@ def augment(images: Tensor, generator: torch.Generator, flip: float = 0.5, pad: 
         pad: pixels of border on every side; the crop's corner is uniform over the (2 pad + 1)^2 places.
     """
     count, height, width, channels = images.shape
-    flipped = torch.rand(count, generator=generator, device=generator.device) < flip
-    corner = torch.randint(2 * pad + 1, (2, count), generator=generator, device=generator.device) - pad
-    flipped, (down, right) = flipped.to(images.device), corner.to(images.device)
+    device = images.device
+    mirrored = (torch.rand(count, generator=generator, device=generator.device) < flip).nonzero()[:, 0].to(device)
+    corner = torch.randint(2 * pad + 1, (2, count, 1), generator=generator, device=generator.device).to(device)
 
-    # The picture after flip, border and crop shows, at (row, column), the source pixel at these clamped places.
-    rows = (torch.arange(height, device=images.device) + down[:, None]).clamp(0, height - 1)  # [N, H]
-    columns = (torch.arange(width, device=images.device) + right[:, None]).clamp(0, width - 1)  # [N, W]
-    columns = torch.where(flipped[:, None], width - 1 - columns, columns)
+    # Only whole runs of bytes are moved, which a CPU does twice as fast as picking single pixels.
+    source = torch.arange(count, device=device)
+    source[mirrored] = count + torch.arange(len(mirrored), device=device)
+    turned = torch.cat([images, images.index_select(0, mirrored).flip(2)]).index_select(0, source)
 
-    # Whole rows first, then bytes within the rows: several times faster on a CPU than indexing both at once.
-    rows = rows + height * torch.arange(count, device=images.device)[:, None]
-    moved = images.reshape(count * height, width * channels).index_select(0, rows.flatten())
-    offsets = (columns[:, :, None] * channels + torch.arange(channels, device=images.device)).view(count, 1, -1)
-    return moved.view(count, height, -1).gather(2, offsets.expand(-1, height, -1)).view_as(images)
+    rows = turned.view(count * height, width * channels)
+    edge = (torch.arange(pad * channels, device=device) % channels).expand(len(rows), -1)
+    padded = torch.cat([rows.gather(1, edge), rows, rows.gather(1, edge + (width - 1) * channels)], dim=1)
+
+    # Every row of a crop is one run in a padded row; above and below, the first and the last row are repeated.
+    top, left = corner
+    row = (torch.arange(height, device=device) + top - pad).clamp(0, height - 1)  # [N, H]
+    row = row + height * torch.arange(count, device=device)[:, None]
+    start = (row * (width + 2 * pad) + left) * channels
+    return padded.flatten().unfold(0, width * channels, 1).index_select(0, start.flatten()).view(images.shape)
 
 
 def random_erasing(
@@ -89,7 +96,7 @@ def random_erasing(
     in_rows = (row >= top) & (row < top + tall) & (chosen & fits.any(dim=1))[:, None]  # [N, H]
     in_columns = (column >= left) & (column < left + wide)  # [N, W]
     in_rows, in_columns = in_rows.to(x.device), in_columns.to(x.device)
-    return x.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
+    return x.clone().masked_fill_((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
 
 
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:

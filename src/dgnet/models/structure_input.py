@@ -81,4 +81,4 @@ def _gray_bytes(x: Tensor) -> Tensor:
     mean, std = x.new_tensor(_MEAN).view(3, 1, 1), x.new_tensor(_STD).view(3, 1, 1)
     rgb = ((x * std + mean).clamp(0, 1) * 255).round().int()
     red, green, blue = rgb.unbind(dim=1)
-    return (red * 4899 + green * 9617 + blue * 1868 + (1 << 13)) >> 14
+    return (red * 9798 + green * 19235 + blue * 3735 + (1 << 14)) >> 15
