@@ -41,7 +41,7 @@ def main(options: Options) -> None:
     result = {
         "size": [options.height, options.width],
         "images": len(factors.images),
-        "images_per_second_and_core": round(max(rates), 1),
+        "images_per_second_and_core": max(rates),
         "machine": platform.processor() or platform.machine(),
     }
     console.stdout.print(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -68,11 +69,16 @@ def test_what_is_visible_depends_on_the_viewpoint() -> None:
     assert looks_like(colour_at(back, 0.35, 0.5), "red")  # the backpack
 
 
-def test_near_limbs_hide_far_ones() -> None:
-    """In the two side views the same arm is once before and once behind the torso."""
-    who = Appearance(upper="green", sleeves="short", skin="porcelain", lower="black")
-    left, right = (expose(who, Structure(view=view, phase=0.25, camera=Camera(tilt=0))) for view in (90, 270))
-    assert np.abs(left.astype(int) - right[:, ::-1]).mean() > 1
+def test_the_body_hides_what_is_behind_it() -> None:
+    """The bag hangs at the left hip: before the body when walking to the left, behind it when walking to the right."""
+    who = Appearance(upper="green", lower="black", bag="shoulder", bag_colour="red")
+
+    def bag(view: float) -> int:
+        image = expose(who, Structure(view=view, camera=CLEAN)).astype(int)
+        return int((image[60:80, :, 0] > 2 * image[60:80, :, 1]).sum())
+
+    assert bag(270) > 100
+    assert bag(90) < 20
 
 
 def test_factors_round_trip_through_json() -> None:
@@ -147,7 +153,8 @@ def histogram_rank1(folder: Path, factors: Factors, space: str, bins: tuple[int,
 
     def describe(name: str) -> NDArray[np.floating]:
         pixels = np.asarray(Image.open(folder / name).convert(space)).reshape(-1, 3)
-        counts = np.histogramdd(pixels, bins=bins, range=[(0, 256)] * 3)[0].ravel()
+        cells = np.ravel_multi_index((pixels * np.array(bins) // 256).T, bins)
+        counts = np.bincount(cells, minlength=math.prod(bins)).astype(float)
         return counts / (np.linalg.norm(counts) if metric == "cosine" else counts.sum())
 
     def split(place: str) -> tuple[NDArray[np.floating], NDArray[np.str_], NDArray[np.str_]]:
@@ -163,7 +170,6 @@ def histogram_rank1(folder: Path, factors: Factors, space: str, bins: tuple[int,
     return float(np.mean(hits))
 
 
-@pytest.mark.xfail(reason="colours still tell too much")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_colour_histograms_alone_do_not_find_people(tmp_path: Path, seed: int) -> None:
     factors = synthesize(tmp_path / "set", seed=seed, height=64, width=32)

@@ -7,10 +7,10 @@ backdrop. Because the renderer knows appearance and structure, every swap of clo
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -43,8 +43,8 @@ _RANGES = {
     "test_identities": (1, 9998),
     "cameras": (2, 99),
     "images_per_camera": (1, 99),
-    "distractors": (0, 99_999),
-    "junk": (0, 99_999),
+    "distractors": (0, 9999),
+    "junk": (0, 9999),
     "multi_query": (0, 99),
     "seed": (0, 2**63 - 1),
     "height": (16, 2048),
@@ -198,10 +198,11 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
     """Who is seen where: all people, and all images by name."""
     seed, total = recipe["seed"], recipe["identities"]
     rng = np.random.default_rng([seed, 0])
-    test = set((rng.permutation(total)[: recipe["test_identities"]] + 1).tolist())
-    crowd = _people(rng, total + recipe["distractors"])
+    crowd = _people(rng, total)
+    numbers = (rng.permutation(total) + 1).tolist()
+    test = set(numbers[: recipe["test_identities"]])
+    people = {f"{k:04d}": who for k, who in sorted(zip(numbers, crowd, strict=True), key=lambda pair: pair[0])}
     views = _cameras(np.random.default_rng([seed, 1]), recipe["cameras"])
-    people = {f"{k:04d}": next(crowd) for k in range(1, total + 1)}
     images: dict[str, Sighting] = {}
 
     for k in range(1, total + 1):
@@ -220,10 +221,11 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
                     images[f"gt_bbox/{name}"] = images[f"query/{name}"]
 
     rng = np.random.default_rng([seed, 3])
+    strangers = _people(rng, recipe["distractors"])
     for n in range(1, recipe["distractors"] + 1):
         c = int(rng.integers(len(views)))
         person = f"distractor-{n}"
-        people[person] = next(crowd)
+        people[person] = strangers[n - 1]
         seen = Sighting(person, _misplaced(rng, views[c], empty=rng.random() < 0.3))
         images[f"bounding_box_test/0000_c{c + 1}s1_{n:06d}_01.jpg"] = seen
     for n in range(1, recipe["junk"] + 1):
@@ -233,38 +235,36 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
     return people, images
 
 
-def _people(rng: np.random.Generator, count: int) -> Iterator[Appearance]:
-    """People in colours and clothes drawn evenly from small palettes; no two of them in the same clothes."""
+def _people(rng: np.random.Generator, count: int) -> list[Appearance]:
+    """People drawn evenly from small palettes. Each three wear the same colours, and no two the same clothes."""
     choices = {name: get_args(hint) for name, hint in get_type_hints(Appearance).items()}
-    seen: set[tuple[str, ...]] = set()
-    while len(seen) < count:
-        drawn = {name: str(options[rng.integers(len(options))]) for name, options in choices.items()}
-        if rng.random() < 0.3:
-            drawn["bag"] = "none"
-        if drawn["pattern"] == "plain":
-            drawn["second"] = drawn["upper"]
-        elif drawn["second"] == drawn["upper"]:
-            continue
-        clothes = tuple(drawn[key] for key in ("upper", "pattern", "second", "sleeves", "lower_kind", "lower", "bag"))
-        if clothes not in seen:
-            seen.add(clothes)
-            yield _APPEARANCE.validate_python(drawn)
+    people: dict[tuple[str, ...], Appearance] = {}
+    while len(people) < count:
+        drawn = {name: str(rng.choice(options)) for name, options in choices.items()}
+        if len(people) % 3 == 0:
+            shared = {name: drawn[name] for name in ("upper", "second", "lower", "shoes", "bag_colour")}
+        drawn |= shared
+        clothes = tuple(drawn[name] for name in ("upper", "second", "pattern", "sleeves", "lower_kind", "lower", "bag"))
+        if drawn["second"] != drawn["upper"]:
+            people.setdefault(clothes, _APPEARANCE.validate_python(drawn))
+    return list(people.values())
 
 
 def _cameras(rng: np.random.Generator, count: int) -> list[Camera]:
     """Cameras that differ in place, light, colour cast and quality."""
     scenes = rng.permutation(get_args(Scene)).tolist()
+    lights = rng.permutation(np.linspace(0.7, 1.1, count)).tolist()
+    hues = 2 * np.pi * (rng.random() + np.arange(count) / count)
     made = []
     for c in range(count):
-        cast = np.exp(rng.normal(0, 0.1, 3))
-        red, green, blue = (float(gain) for gain in cast / cast.mean())
+        red, green, blue = (math.exp(0.08 * math.cos(hues[c] - 2 * math.pi * k / 3)) for k in range(3))
         made.append(
             Camera(
                 scene=scenes[c % len(scenes)],
                 seed=int(rng.integers(2**31)),
-                light=float(rng.uniform(0.72, 1.12)),
+                light=lights[c],
                 cast=(red, green, blue),
-                haze=float(rng.uniform(0, 0.15)),
+                haze=float(rng.uniform(0, 0.2)),
                 sun=float(rng.uniform(-1, 1)),
                 tilt=float(rng.uniform(4, 16)),
                 blur=float(rng.uniform(0.2, 0.7)),
