@@ -1,0 +1,402 @@
+"""Every number of a run, in frozen dataclasses: a docstring per field, read from YAML, checked, never written back to.
+
+A preset (`dgnet/presets/*.yaml`) or a user's file is laid over the defaults, and dotted overrides over that:
+
+    config = load("market1501", ["train.half_batch=4", "loss.teacher=0"])
+
+The defaults are the published ones (Market-1501). Times are in iterations, sizes in pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from typing_extensions import Self
+
+from dgnet.errors import UserError
+
+_STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True, allow_inf_nan=False)
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Backbone = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101",
+    "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
+]  # fmt: skip
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Data:
+    """Where the photos are and how they are shown to the networks."""
+
+    root: str = ""
+    """Folder of the data set."""
+    layout: str = "market1501"
+    """How the folder is laid out; `dgnet data check --help` lists the known layouts."""
+    height: Annotated[int, Field(ge=16, multiple_of=4)] = 256
+    """Rows of every image that the networks see; a multiple of 4, since the structure code is a quarter as large."""
+    width: Annotated[int, Field(ge=16, multiple_of=4)] = 128
+    """Columns, likewise."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip in training."""
+    pad: Annotated[int, Field(ge=0)] = 10
+    """Pixels by which edges are repeated before the random crop back to size."""
+    erasing: Fraction = 0.5
+    """Probability of random erasing; it touches only the identity losses on real images."""
+    cache: str | None = None
+    """Folder for decoded images (uint8, memory-mapped); none: they are kept in memory."""
+    on_unreadable: Literal["error", "skip"] = "error"
+    """What to do with an image that cannot be decoded: stop and name it, or name it and go on without it."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Structure:
+    """E_s."""
+
+    input: Literal["gray", "edge"] = "gray"
+    """What E_s sees: the mean of the normalised channels, or Canny edges with a little noise."""
+    width: Positive = 16
+    """Channels of its first convolution; the structure code has 8 times as many."""
+    residual_blocks: Positive = 4
+    """Residual blocks before the dilated pyramid."""
+    non_local: bool = False
+    """Self-attention at the head of every residual block (the older published variant)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Decoder:
+    """G."""
+
+    mlp_width: Positive = 512
+    """Hidden width of the MLPs that turn the appearance code into AdaIN scales and shifts."""
+    residual_blocks: Positive = 4
+    """Styled residual blocks; the appearance code is shared among them in equal parts."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the structure code."""
+    non_local: bool = False
+    """Self-attention at the head of every residual block (the older published variant)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Discriminator:
+    """D."""
+
+    kind: Literal["lsgan", "nsgan", "wgan"] = "lsgan"
+    """Least squares, non-saturating, or Wasserstein with one critic."""
+    width: Positive = 32
+    """Channels of its first convolution."""
+    scales: Positive = 3
+    """How many sizes of the image are judged (`lsgan`, `nsgan`)."""
+    residual_blocks: Annotated[int, Field(ge=0)] = 4
+    """Residual blocks per scale."""
+    non_local: bool = False
+    """Self-attention at the head of every residual block."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Appearance:
+    """E_a, the re-ID network."""
+
+    backbone: Backbone = "resnet50"
+    """Which ResNet."""
+    backbone_width: Positive = 64
+    """Channels after its first convolution; 64 is the standard one, the only one that ImageNet weights fit."""
+    last_stride: Literal[1, 2] = 1
+    """Stride of the last stage."""
+    heads: Literal["two", "one", "pcb"] = "two"
+    """Primary and fine-grained; a single one; or one per stripe (PCB). `one` uses no fine-grained term, `pcb` no teacher."""
+    head_width: Positive = 512
+    """Length of each head's feature."""
+    dropout: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.75)
+    """Dropout in the primary and in the fine-grained head."""
+    stripes: Positive = 4
+    """Horizontal stripes of the appearance code."""
+    enlarge: Literal["auto", "yes", "no"] = "auto"
+    """Show E_a the image twice as large; `auto`: when it has at most 128 rows, as published."""
+    weights: str = "imagenet"
+    """Where the backbone starts: `scratch`, a local file, `teacher`, a URL (`...#sha256=...`), `hub:user/name/file`, or
+    `imagenet` (torchvision's weights, fetched once). Never a silent fallback."""
+    gradient: Literal["published", "paper"] = "published"
+    """Whether the generator's losses reach E_a through the appearance code: not (`published`), or as in the paper."""
+    batch_norm: Literal["half_batch", "whole_batch"] = "half_batch"
+    """Whose statistics batch norm takes: each half-batch's, as published, or the whole batch's."""
+    train_bn: bool = True
+    """Whether the frozen uses of E_a and the teacher take batch statistics instead of running ones."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Model:
+    """The networks."""
+
+    structure: Structure = Structure()
+    decoder: Decoder = Decoder()
+    discriminator: Discriminator = Discriminator()
+    appearance: Appearance = Appearance()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class WarmUp:
+    """A weight that is 0 up to `start` and then grows by `per_iteration` in each iteration until it is full."""
+
+    start: Annotated[int, Field(ge=0)] = 30_000
+    """The last iteration at weight 0."""
+    per_iteration: Rate = 0.0005
+    """Growth per iteration."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Loss:
+    """The weights of the terms (reference: section 4). A term whose weight is 0 is not computed."""
+
+    image: Weight = 5.0
+    """L_x: an image from its own two codes."""
+    same_identity: Weight = 5.0
+    """L_xp: an image from its structure and another photo's appearance of the same person."""
+    structure_code: Weight = 1.0
+    """L_s: the structure code of a generated image; warmed up."""
+    appearance_code: Weight = 1.0
+    """L_f: the appearance code of a generated image; warmed up."""
+    cycle: Weight = 2.0
+    """L_cyc: an image regenerated from two generated images; warmed up."""
+    identity: Weight = 1.0
+    """L_id: cross-entropy of the real image."""
+    positive_identity: Weight = 1.0
+    """L_pid: cross-entropy of the positive."""
+    generated_identity: Weight = 0.5
+    """L_rid: the generated image must be recognised as whom it wears."""
+    adversarial: Weight = 1.0
+    """L_adv, and the weight of the discriminator's own loss."""
+    teacher: Weight = 2.0
+    """Of the primary and fine-grained terms together; warmed up on its own."""
+    primary: Weight = 1.0
+    """L_prim inside the teacher term (T_w)."""
+    fine_grained: Weight = 0.2
+    """L_fine inside the teacher term; also the share of the fine-grained head in L_id, times the current teacher weight."""
+    perceptual: Weight = 0.0
+    """L_vgg: off by default; needs `perceptual_weights`."""
+    perceptual_weights: str = ""
+    """VGG-16 weights for L_vgg: a local file or a URL (`...#sha256=...`)."""
+    r1: Weight = 0.01
+    """Gradient penalty of the discriminator on real images."""
+    warm_up: WarmUp = WarmUp()
+    """Of structure_code, appearance_code and cycle."""
+    teacher_warm_up: WarmUp = WarmUp()
+    """Of teacher."""
+    teacher_style: Literal["soft", "hard", "appearance", "uniform", "two_labels"] = "soft"
+    """Labels of generated images: the teacher's prediction; its arg-max; the appearance label; uniform (LSRO); or the
+    prediction restricted to the appearance and structure labels (published styles 0 to 4)."""
+    tune_encoder: Fraction = 0.5
+    """Probability that L_s tunes the encoder (image fixed) rather than the image (encoder fixed) in an iteration."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Train:
+    """Joint training."""
+
+    iterations: Positive = 100_000
+    """Length of the run."""
+    half_batch: Positive = 8
+    """Images in each of the two half-batches."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    learning_rate: Rate = 1e-4
+    """Adam, for E_s with G, and for D."""
+    betas: tuple[Fraction, Fraction] = (0.0, 0.999)
+    """Adam."""
+    weight_decay: Weight = 5e-4
+    """Of all three optimisers."""
+    backbone_learning_rate: Rate = 0.002
+    """SGD, for E_a's backbone."""
+    head_learning_rate: Rate = 0.02
+    """SGD, for E_a's heads."""
+    momentum: Fraction = 0.9
+    """SGD, Nesterov."""
+    milestones: tuple[Positive, ...] = (60_000, 90_000, 105_000)
+    """Iterations from which on every learning rate is multiplied by `decay`, once more at each."""
+    decay: Rate = 0.1
+    """See `milestones`."""
+    precision: Precision = "float32"
+    """Of the forward passes; weights stay in float32."""
+    checkpoint_every: Positive = 1_000
+    """Iterations between checkpoints."""
+    keep: Positive = 2
+    """Checkpoints kept; older ones are removed once a newer one is safe."""
+    log_every: Positive = 10
+    """Iterations between lines of the log."""
+    tensorboard: bool = False
+    """Write TensorBoard files besides `log.jsonl` (needs `dgnet[log]`)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TeacherTraining:
+    """The teacher's own training, on real images only."""
+
+    backbone: Backbone = "resnet50"
+    """Which ResNet."""
+    backbone_width: Positive = 64
+    """See `model.appearance`."""
+    last_stride: Literal[1, 2] = 2
+    """Stride of the last stage."""
+    head_width: Positive = 512
+    """Length of its feature."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Before its classifier."""
+    weights: str = "imagenet"
+    """See `model.appearance.weights`."""
+    epochs: Positive = 60
+    """Passes over the training images."""
+    batch: Annotated[int, Field(ge=2)] = 32
+    """Images per step."""
+    learning_rate: Rate = 0.05
+    """SGD, for the head."""
+    backbone_factor: Rate = 0.1
+    """The backbone's share of that."""
+    momentum: Fraction = 0.9
+    """Nesterov."""
+    weight_decay: Weight = 5e-4
+    """Of its optimiser."""
+    milestones: tuple[Positive, ...] = (40,)
+    """Epochs after which the learning rate is multiplied by 0.1."""
+    erasing: Fraction = 0.0
+    """Probability of random erasing."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    precision: Precision = "float32"
+    """Of the forward passes."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Evaluate:
+    """The test protocol (reference: section 6)."""
+
+    alphas: tuple[float, ...] = (0.5, 0.0, -1.0)
+    """Weights of the fine-grained half of the query's feature; the first is the one that the tables lead with."""
+    ranks: tuple[Positive, ...] = (1, 5, 10)
+    """CMC ranks in the tables."""
+    batch: Positive = 64
+    """Images per forward pass."""
+    divisor: Literal["all", "valid"] = "all"
+    """Averages over all queries, as the published code, or over those that have a correct answer."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """A whole run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    loss: Loss = Loss()
+    train: Train = Train()
+    teacher: TeacherTraining = TeacherTraining()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.loss.perceptual and not self.loss.perceptual_weights:
+            raise ValueError("loss.perceptual is on: loss.perceptual_weights must name VGG-16 weights (file or URL)")
+        return self
+
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset's name or a YAML file, with `key.path=value` overrides (values in YAML) on top.
+
+    Raises `UserError` for a missing file, text that is not YAML, an unknown key (with its path and the nearest right one)
+    and a value out of range.
+    """
+    tree = _read(source)
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"override {override!r}: write it as key.path=value, for example train.iterations=1000")
+        *parents, last = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+            if not isinstance(branch, dict):
+                raise UserError(f"override {override!r}: {parent} is a value, not a group of keys")
+        try:
+            branch[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"override {override!r}: {value!r} is not a YAML value") from None
+    return from_dict(tree, str(source))
+
+
+def from_dict(tree: dict[str, Any], source: str = "configuration") -> Config:
+    """A checked `Config` from nested dictionaries; `source` is named in the errors. Raises `UserError`."""
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {'; '.join(_explain(problem) for problem in error.errors())}") from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested dictionaries of plain values (lists for tuples), ready for YAML or JSON."""
+    tree: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    return tree
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML text."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(f.name.removesuffix(".yaml") for f in _presets_folder().iterdir() if f.name.endswith(".yaml"))
+
+
+def _presets_folder() -> Any:
+    return resources.files("dgnet") / "presets"
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    if str(source) in presets():
+        text = (_presets_folder() / f"{source}.yaml").read_text()
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise UserError(f"{source}: neither a preset ({', '.join(presets())}) nor a YAML file")
+        text = path.read_text()
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{source}: expected groups of keys (data, model, loss, ...), found {type(tree).__name__}")
+    return tree
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic error in one line: full key path, what is wrong, what would be right."""
+    location = [str(part) for part in problem["loc"]]
+    path = ".".join(location)
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {path}; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not path:
+        return str(message)
+    return f"{path} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    at: Any = Config()
+    for part in path:
+        at = getattr(at, part, None)
+    return [f.name for f in dataclasses.fields(at)] if dataclasses.is_dataclass(at) else []

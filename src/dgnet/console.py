@@ -1,0 +1,74 @@
+"""The one place that talks to the terminal: progress bars, tables, notices. Quiet bars where there is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+class _Speed(ProgressColumn):
+    """Steps per second, in the stage's own unit."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {self.unit}/s")
+
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def notice(text: str) -> None:
+    """One line of information on standard error."""
+    stderr.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """One line of warning on standard error."""
+    stderr.print("[yellow]warning:[/yellow] ", end="")
+    stderr.print(text, markup=False)
+
+
+def progress(*, speed_unit: str = "it") -> Progress:
+    """A progress bar for one long stage: description, done/total, speed, remaining time and a free `note` field.
+
+    Use as a context manager; pass `note=""` to `add_task` and update it with `update(task, note="loss 1.23")`.
+    On a terminal only: elsewhere nothing is drawn, and stages report through `notice`.
+    """
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Speed(speed_unit),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        console=stderr,
+        disable=not stderr.is_terminal,
+    )
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table with a left-aligned first column and right-aligned figures; print it with `stdout.print`."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        made.add_row(*row)
+    return made

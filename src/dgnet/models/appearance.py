@@ -1,0 +1,95 @@
+"""E_a, the appearance encoder: an image -> the appearance code f and identity logits. It *is* the re-ID network.
+
+Zheng et al., CVPR 2019, sections 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dgnet.models.layers import BatchNorm1d
+from dgnet.models.resnet import ResNet
+
+Heads = Literal["two", "one", "pcb"]
+
+
+class Head(nn.Module):
+    """Linear -> BatchNorm1d -> dropout -> Linear: a pooled map [N, C] to identity logits [N, K]."""
+
+    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, width)
+        self.norm = BatchNorm1d(width)
+        self.dropout = nn.Dropout(dropout)
+        self.classify = nn.Linear(width, classes)
+        nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out")
+        nn.init.zeros_(self.reduce.bias)
+        nn.init.normal_(self.norm.weight, 1.0, 0.02)
+        nn.init.normal_(self.classify.weight, std=0.001)
+        nn.init.zeros_(self.classify.bias)
+
+    def feature(self, pooled: Tensor) -> Tensor:
+        """The feature that a gallery is searched by, [N, C] -> [N, width]."""
+        return self.norm(self.reduce(pooled))  # type: ignore[no-any-return]
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.classify(self.dropout(self.feature(pooled)))  # type: ignore[no-any-return]
+
+
+class Appearance(NamedTuple):
+    """What E_a says of a batch of images."""
+
+    code: Tensor  # f [N, C * stripes], flattened channel-major: index = stripes * channel + stripe
+    logits: tuple[Tensor, ...]  # per head [N, K]: (primary, fine-grained), or (one,), or one per PCB stripe
+
+
+class AppearanceEncoder(nn.Module):
+    """E_a: x [N, 3, H, W] -> `Appearance`.
+
+    `heads`: `"two"`, primary (appearance) and fine-grained (structure-linked), both on the global max pool, with dropout
+    0.5 and 0.75; `"one"`; or `"pcb"`, one per horizontal stripe on its average pool (Sun et al., ECCV 2018).
+    With `enlarge` the image is seen twice as large (nearest), as published for generators of at most 128 rows.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        backbone: str = "resnet50",
+        *,
+        backbone_width: int = 64,
+        last_stride: int = 1,
+        heads: Heads = "two",
+        head_width: int = 512,
+        dropout: tuple[float, float] = (0.5, 0.75),
+        stripes: int = 4,
+        enlarge: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = ResNet(backbone, last_stride=last_stride, width=backbone_width)
+        self.kind, self.stripes, self.enlarge = heads, stripes, enlarge
+        channels = self.backbone.channels
+        self.code_size = channels * stripes
+        rates = {"two": list(dropout), "one": [dropout[0]], "pcb": [dropout[0]] * stripes}[heads]
+        self.heads = nn.ModuleList(Head(channels, classes, head_width, rate) for rate in rates)
+
+    def pool(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """x [N, 3, H, W] -> the appearance code [N, C * stripes] and, per head, the pooled map [N, C] that it reads."""
+        features = self.backbone(F.interpolate(x, scale_factor=2, mode="nearest") if self.enlarge else x)
+        code = F.adaptive_max_pool2d(features, (self.stripes, 1)).flatten(1)
+        if self.kind == "pcb":
+            return code, list(F.adaptive_avg_pool2d(features, (self.stripes, 1)).squeeze(3).unbind(2))
+        return code, [code.unflatten(1, (-1, self.stripes)).amax(2)] * len(self.heads)  # the max of the stripes' maxima
+
+    def forward(self, x: Tensor) -> Appearance:
+        code, pooled = self.pool(x)
+        return Appearance(code, tuple(head(part) for head, part in zip(self.heads, pooled, strict=True)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The re-ID feature of one view: every head's feature, each L2-normalised, side by side [N, heads * width]."""
+        _, pooled = self.pool(x)
+        parts = [head.feature(part) for head, part in zip(self.heads, pooled, strict=True)]  # type: ignore[operator]
+        return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)

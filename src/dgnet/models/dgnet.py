@@ -1,0 +1,100 @@
+"""The four networks of DG-Net together, built from the configuration."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dgnet.config import Config
+from dgnet.errors import UserError
+from dgnet.models.appearance import AppearanceEncoder
+from dgnet.models.decoder import Decoder
+from dgnet.models.discriminator import Critic, Discriminator
+from dgnet.models.structure import StructureEncoder
+from dgnet.models.structure_input import edge, gray
+from dgnet.models.teacher import Baseline
+
+
+class Codes(NamedTuple):
+    """What is known of a batch of images."""
+
+    structure: Tensor  # s [N, C, H/4, W/4]
+    appearance: Tensor  # f [N, code]
+
+
+class DGNet(nn.Module):
+    """E_s, E_a, G and D. For training see `dgnet.train.step`; for use: `encode`, `decode`, `embed`."""
+
+    def __init__(self, config: Config, classes: int) -> None:
+        super().__init__()
+        model, size = config.model, (config.data.height, config.data.width)
+        self.classes = classes
+        self.structure_input = model.structure.input
+        self.structure = StructureEncoder(
+            model.structure.width, model.structure.residual_blocks, non_local=model.structure.non_local
+        )
+        self.appearance = AppearanceEncoder(
+            classes,
+            model.appearance.backbone,
+            backbone_width=model.appearance.backbone_width,
+            last_stride=model.appearance.last_stride,
+            heads=model.appearance.heads,
+            head_width=model.appearance.head_width,
+            dropout=model.appearance.dropout,
+            stripes=model.appearance.stripes,
+            enlarge={"auto": size[0] <= 128, "yes": True, "no": False}[model.appearance.enlarge],
+        )
+        if self.appearance.code_size % model.decoder.residual_blocks:
+            raise UserError(
+                f"model.decoder.residual_blocks = {model.decoder.residual_blocks}: must divide the appearance code's "
+                f"{self.appearance.code_size} values (backbone channels x stripes)"
+            )
+        self.decoder = Decoder(
+            self.structure.channels,
+            self.appearance.code_size,
+            model.decoder.mlp_width,
+            model.decoder.residual_blocks,
+            dropout=model.decoder.dropout,
+            non_local=model.decoder.non_local,
+        )
+        self.discriminator: Discriminator | Critic
+        if model.discriminator.kind == "wgan":
+            self.discriminator = Critic(size, model.discriminator.width)
+        else:
+            self.discriminator = Discriminator(
+                model.discriminator.width,
+                model.discriminator.scales,
+                model.discriminator.residual_blocks,
+                non_local=model.discriminator.non_local,
+            )
+
+    def structure_of(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What E_s sees of normalised images: [N, 3, H, W] -> [N, 1, H, W]; `generator` draws the noise on edges."""
+        return gray(x) if self.structure_input == "gray" else edge(x, generator)
+
+    def encode(self, x: Tensor) -> Codes:
+        """Both codes of normalised images [N, 3, H, W]."""
+        return Codes(self.structure(self.structure_of(x)), self.appearance.pool(x)[0])
+
+    def decode(self, structure: Tensor, appearance: Tensor) -> Tensor:
+        """Normalised images [N, 3, H, W] with the structures [N, C, H/4, W/4] in the appearances [N, code]."""
+        return self.decoder(structure, appearance)  # type: ignore[no-any-return]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The re-ID feature of one view of normalised images; see `AppearanceEncoder.embed`."""
+        return self.appearance.embed(x)
+
+
+def build_baseline(config: Config, classes: int) -> Baseline:
+    """One teacher network, from `config.teacher`."""
+    teacher = config.teacher
+    return Baseline(
+        classes,
+        teacher.backbone,
+        backbone_width=teacher.backbone_width,
+        last_stride=teacher.last_stride,
+        head_width=teacher.head_width,
+        dropout=teacher.dropout,
+    )

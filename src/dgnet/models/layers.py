@@ -1,0 +1,191 @@
+"""The few layers that DG-Net's networks share, and the two ways in which a network is borrowed: frozen, or grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2  # of every leaky rectifier in E_s, G and D
+
+
+class Conv(nn.Module):
+    """Convolution with reflection padding: "same" size at stride 1, then an optional norm, then an optional rectifier.
+
+    `norm` is `"instance"` (no affine parameters), `"layer"` (`LayerNorm`) or `None`. [N, C_in, H, W] -> [N, C_out, H', W'].
+
+    An instance norm takes out whatever constant a bias adds, so such a bias has no gradient, only rounding noise that Adam
+    would amplify. It is kept as a buffer, because published weight files have one, and takes no part in the forward pass.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+        norm: Literal["instance", "layer"] | None = None,
+        rectify: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel))
+        self.normalised = norm == "instance"
+        if self.normalised:
+            self.register_buffer("bias", torch.zeros(channels_out))
+        else:
+            self.bias = nn.Parameter(torch.zeros(channels_out))
+        self.norm = LayerNorm(channels_out) if norm == "layer" else None
+        self.stride, self.dilation, self.rectify = stride, dilation, rectify
+        self.padding = dilation * (kernel - 1) // 2
+        kaiming(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding:
+            x = reflection_pad(x, self.padding)
+        x = F.conv2d(x, self.weight, None if self.normalised else self.bias, self.stride, dilation=self.dilation)
+        if self.normalised:
+            x = F.instance_norm(x)
+        elif self.norm is not None:
+            x = self.norm(x)
+        return F.leaky_relu(x, SLOPE) if self.rectify else x
+
+
+def reflection_pad(x: Tensor, padding: int) -> Tensor:
+    """Reflect `padding` pixels at every border. A side too short to be reflected that far repeats its last pixel beyond."""
+    shortest = min(x.shape[-2:])
+    if padding < shortest:
+        return F.pad(x, (padding,) * 4, mode="reflect")
+    inner = shortest - 1
+    x = F.pad(x, (inner,) * 4, mode="reflect") if inner else x
+    return F.pad(x, (padding - inner,) * 4, mode="replicate")
+
+
+class LayerNorm(nn.Module):
+    """Layer norm as in the published decoder: per sample over C, H, W with the *unbiased* standard deviation.
+
+    y = gamma * (x - mean) / (std + eps) + beta, gamma and beta per channel; gamma starts uniform in [0, 1), beta at 0.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = full_precision(x)
+        deviation, mean = torch.std_mean(wide, dim=(1, 2, 3), keepdim=True)
+        scale = self.gamma.view(-1, 1, 1) / (deviation + self.eps)  # [N, C, 1, 1]
+        return torch.addcmul(self.beta.view(-1, 1, 1) - mean * scale, wide, scale).to(x.dtype)
+
+
+class NonLocal(nn.Module):
+    """Self-attention of the older published networks: gamma * attention(x) + x, softmax over key positions, gamma 0 at start."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query_conv = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.key_conv = nn.Conv2d(channels, max(1, channels // 8), 1)
+        self.value_conv = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        for convolution in (self.query_conv, self.key_conv, self.value_conv):
+            kaiming(convolution.weight)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (c(x).flatten(2).mT for c in (self.query_conv, self.key_conv, self.value_conv))  # [N, HW, C']
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return self.gamma * attended.mT.reshape(x.shape) + x
+
+
+class ResidualBlock(nn.Module):
+    """x + conv3(lrelu(conv3(x))), each with `norm`; nothing after the sum. With `non_local`, attention comes first."""
+
+    def __init__(self, channels: int, norm: Literal["instance"] | None, *, non_local: bool = False) -> None:
+        super().__init__()
+        self.nonloc = NonLocal(channels) if non_local else nn.Identity()
+        self.first = Conv(channels, channels, 3, norm=norm)
+        self.second = Conv(channels, channels, 3, norm=norm, rectify=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.nonloc(x)
+        return x + self.second(self.first(x))
+
+
+class _GroupedStatistics(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose training statistics are those of each `group` of consecutive samples.
+
+    The published method runs every half-batch on its own; here the convolutions run on the whole batch and only the
+    statistics are taken per half. Running statistics are updated group after group, in order. With `remember` off, batch
+    statistics are used and running statistics stay as they are. `group` None: the whole batch.
+    """
+
+    group: int | None = None
+    remember: bool = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        running = (self.running_mean, self.running_var) if self.remember else (None, None)
+        normalised = [
+            F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+            for part in (x.split(self.group) if self.group else (x,))
+        ]
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+
+
+class BatchNorm2d(_GroupedStatistics, nn.BatchNorm2d):
+    """Batch norm of maps [N, C, H, W]; see `_GroupedStatistics`."""
+
+
+class BatchNorm1d(_GroupedStatistics, nn.BatchNorm1d):
+    """Batch norm of vectors [N, C]; see `_GroupedStatistics`."""
+
+
+def group_statistics(net: nn.Module, group: int | None) -> None:
+    """Let every batch norm in `net` take its training statistics per `group` consecutive samples (None: whole batch)."""
+    for module in net.modules():
+        if isinstance(module, _GroupedStatistics):
+            module.group = group
+
+
+@contextmanager
+def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
+    """Inside, `net` is a fixed function: gradients run through it to its input, none is computed for its weights.
+
+    Dropout is off. Batch norms use their running statistics or, with `batch_statistics`, those of the batch at hand; the
+    running statistics stay untouched either way. This is what the published method makes a deep copy for, without the copy.
+    """
+    learning = [p for p in net.parameters() if p.requires_grad]
+    modes = [(m, m.training) for m in net.modules()]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        for module, _ in modes:
+            module.training = batch_statistics and isinstance(module, _GroupedStatistics)
+            if isinstance(module, _GroupedStatistics):
+                module.remember = False
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for module, training in modes:
+            module.training = training
+            if isinstance(module, _GroupedStatistics):
+                module.remember = True
+
+
+def kaiming(weight: Tensor) -> None:
+    """Kaiming normal initialisation, fan-in, slope 0 (E_s and G)."""
+    nn.init.kaiming_normal_(weight, a=0, mode="fan_in")
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32 if it is in half precision; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,62 @@
+"""T, the teacher: re-ID networks trained beforehand on real images only; frozen, they label the generated images softly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dgnet.models.appearance import Head
+from dgnet.models.layers import frozen
+from dgnet.models.resnet import ResNet
+
+
+class Baseline(nn.Module):
+    """ResNet, global average pool, one head: x [N, 3, H, W] -> identity logits [N, K]."""
+
+    def __init__(
+        self,
+        classes: int,
+        backbone: str = "resnet50",
+        *,
+        backbone_width: int = 64,
+        last_stride: int = 2,
+        head_width: int = 512,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.backbone = ResNet(backbone, last_stride=last_stride, width=backbone_width)
+        self.head = Head(self.backbone.channels, classes, head_width, dropout)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, C]"""
+        return self.backbone(x).mean((2, 3))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(x))  # type: ignore[no-any-return]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The re-ID feature of one view, L2-normalised [N, head_width]."""
+        return F.normalize(self.head.feature(self.pool(x)), dim=1)
+
+
+class Teacher(nn.Module):
+    """One or several baselines, averaged, whose weights never change.
+
+    With `batch_statistics` (published: on) their batch norms use the statistics of the batch at hand.
+    """
+
+    def __init__(self, baselines: Sequence[Baseline], *, batch_statistics: bool = True) -> None:
+        super().__init__()
+        self.baselines = nn.ModuleList(baselines).requires_grad_(False)
+        self.batch_statistics = batch_statistics
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Soft labels [N, K]: softmax of the image plus softmax of its mirror image, averaged over teachers, sums of 1."""
+        with frozen(self, batch_statistics=self.batch_statistics):
+            views = (x, x.flip(3))
+            votes = [baseline(view).softmax(1) for baseline in self.baselines for view in views]
+        return torch.stack(votes).mean(0)

@@ -1,0 +1,98 @@
+"""Checkpoints that survive the death of the process at any moment: one safetensors file each, written aside, then renamed.
+
+A checkpoint is a tree of dictionaries and lists whose leaves are tensors or plain JSON values; nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dgnet.errors import UserError
+
+_NAME = re.compile(r"(\d{8})\.safetensors")
+Tree = dict[str, Any]
+
+
+def save(path: Path, tree: Tree) -> None:
+    """Write `tree` to `path`; what stood there stays whole until the new file is safely on disk.
+
+    Raises `UserError` if the disk is full or the folder cannot be written; nothing half-written stays.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain = _split(tree, "", tensors)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata={"tree": json.dumps(plain)})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another run folder") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Tree:
+    """The tree that `save` wrote. Raises `UserError` if the file is missing or is not such a checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tree: Tree = _join(json.loads(metadata["tree"]), tensors)
+        return tree
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: not a whole checkpoint of dgnet ({error})") from None
+
+
+def of_iteration(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of an iteration stands."""
+    return folder / f"{iteration:08d}.safetensors"
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint with the highest iteration in `folder`, or None."""
+    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
+    return found[-1] if found else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the `keep` newest, and what writers that died have left."""
+    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
+    for path in [*found[:-keep], *folder.glob(".*.part")]:
+        path.unlink(missing_ok=True)
+
+
+def _split(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """`node` with every tensor moved into `tensors` and replaced by {"tensor": its path}."""
+    if isinstance(node, Tensor):
+        tensors[path] = node.detach().contiguous().clone()
+        return {"tensor": path}
+    if isinstance(node, dict):
+        # Keys can be numbers (optimiser states): kept as pairs, since JSON would make them words.
+        return {"dict": [[key, _split(value, f"{path}/{key}", tensors)] for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return {"list": [_split(value, f"{path}/{number}", tensors) for number, value in enumerate(node)]}
+    return node
+
+
+def _join(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _join(value, tensors) for key, value in content}
+    return [_join(value, tensors) for value in content]
+

@@ -1,0 +1,84 @@
+"""Several processes, one per GPU, as `torchrun` starts them. In a single process every function here does nothing.
+
+`DistributedDataParallel` hooks into `forward` alone; networks that are called through other methods, or frozen for part of a
+step, would silently go without averaged gradients. Averaging after the backward pass cannot miss any.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the other processes if `torchrun` started this one; returns this process's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def rank() -> int:
+    """Number of this process, 0 in a single one."""
+    return dist.get_rank() if _several() else 0
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if _several():
+        dist.barrier()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in any process."""
+    if not _several():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    total = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(total)
+    return bool(total.item())
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over all processes, in one exchange."""
+    if not _several():
+        return
+    learning = [p for p in parameters if p.requires_grad]
+    for parameter in learning:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    _average([p.grad for p in learning if p.grad is not None])
+
+
+def average_statistics(module: nn.Module) -> None:
+    """Replace every running statistic by its mean over all processes, so that all hold the same network."""
+    if _several():
+        _average([buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+
+def broadcast(module: nn.Module) -> None:
+    """Give every process the weights of the first."""
+    if _several():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _average(tensors: list[Tensor]) -> None:
+    flat = torch.cat([t.flatten() for t in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))

@@ -1,0 +1,100 @@
+"""The three optimisers, one gradient scaler, mixed precision and the average over processes, behind two verbs.
+
+`descend` takes one backward pass and steps the optimisers named; `finish` ends the iteration.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from dgnet.config import Precision, TeacherTraining, Train
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline
+from dgnet.train import distributed
+
+
+class Optimizers:
+    """A few named optimisers that share a device and a precision.
+
+    fp16 has one loss scale for all of them, updated once per iteration by `finish`: several optimisers that step from one
+    backward pass must not each move it.
+    """
+
+    def __init__(self, optimizers: dict[str, Optimizer], precision: Precision, device: torch.device) -> None:
+        self.by_name = optimizers
+        self.base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in optimizers.items()}
+        self.device = device
+        self.dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision for the forward pass. Casts of weights aren't cached: one made without gradients, in a frozen or
+        `no_grad` pass, would be taken in a later pass that needs them."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False)
+
+    def full_precision(self) -> AbstractContextManager[Any]:
+        """Inside `autocast`, a part that needs float32."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def set_rates(self, factor: float) -> None:
+        """Every learning rate becomes `factor` times its initial value."""
+        for name, optimizer in self.by_name.items():
+            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
+                group["lr"] = rate * factor
+
+    def descend(self, loss: Tensor, *names: str) -> None:
+        """Backward from `loss`, gradients averaged over processes, then a step of each optimiser in `names`."""
+        chosen = [self.by_name[name] for name in names]
+        for optimizer in chosen:
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        distributed.average_gradients(p for o in chosen for group in o.param_groups for p in group["params"])
+        for optimizer in chosen:
+            self.scaler.step(optimizer)
+
+    def finish(self) -> None:
+        """End of the iteration: move the loss scale (fp16)."""
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scaler": self.scaler.state_dict(), **{n: o.state_dict() for n, o in self.by_name.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        for name, optimizer in self.by_name.items():
+            optimizer.load_state_dict(state[name])
+
+
+def joint_optimizers(net: DGNet, train: Train, device: torch.device) -> Optimizers:
+    """Adam for E_s with G, Adam for D, SGD for E_a (its heads ten times as fast as its backbone, as published)."""
+    adam: dict[str, Any] = {"lr": train.learning_rate, "betas": train.betas, "weight_decay": train.weight_decay}
+    appearance = net.appearance
+    groups = [
+        {"params": list(appearance.backbone.parameters()), "lr": train.backbone_learning_rate},
+        {"params": list(appearance.heads.parameters()), "lr": train.head_learning_rate},
+    ]
+    return Optimizers(
+        {
+            "generator": Adam([*net.structure.parameters(), *net.decoder.parameters()], **adam),
+            "discriminator": Adam(net.discriminator.parameters(), **adam),
+            "identity": SGD(groups, momentum=train.momentum, nesterov=True, weight_decay=train.weight_decay),
+        },
+        train.precision,
+        device,
+    )
+
+
+def teacher_optimizers(net: Baseline, config: TeacherTraining, device: torch.device) -> Optimizers:
+    """SGD, the backbone at a tenth of the head's learning rate."""
+    groups = [
+        {"params": list(net.backbone.parameters()), "lr": config.learning_rate * config.backbone_factor},
+        {"params": list(net.head.parameters()), "lr": config.learning_rate},
+    ]
+    sgd = SGD(groups, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay)
+    return Optimizers({"teacher": sgd}, config.precision, device)
+

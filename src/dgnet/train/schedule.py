@@ -1,0 +1,41 @@
+"""What changes over time, as functions of the iteration (counted from 1); nothing is remembered, so nothing can be lost."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from dgnet.config import Loss, WarmUp
+
+
+def decay(milestones: Sequence[int], factor: float, at: int) -> float:
+    """What the learning rates are multiplied by: `factor` once for each milestone reached (at the milestone itself, too)."""
+    return float(factor ** bisect_right(sorted(milestones), at))
+
+
+def warmed_up(full: float, warm_up: WarmUp, iteration: int) -> float:
+    """0 up to iteration `start`, then `per_iteration` more in each, up to `full`."""
+    return min(full, max(0, iteration - warm_up.start) * warm_up.per_iteration)
+
+
+def loss_weights(loss: Loss, iteration: int) -> dict[str, float]:
+    """The weight of every term of the generator-and-identity objective in this iteration.
+
+    Only what is written here is learnt from: the objective is sum(weight[k] * term[k]) over exactly these names.
+    """
+    teacher = warmed_up(loss.teacher, loss.teacher_warm_up, iteration)
+    return {
+        "image": loss.image,
+        "same_identity": loss.same_identity,
+        "structure_code": warmed_up(loss.structure_code, loss.warm_up, iteration),
+        "appearance_code": warmed_up(loss.appearance_code, loss.warm_up, iteration),
+        "cycle": warmed_up(loss.cycle, loss.warm_up, iteration),
+        "identity": loss.identity,
+        "fine_identity": loss.identity * teacher * loss.fine_grained,
+        "positive_identity": loss.positive_identity,
+        "generated_identity": loss.generated_identity,
+        "adversarial": loss.adversarial,
+        "primary": teacher * loss.primary,
+        "fine_grained": teacher * loss.fine_grained,
+        "perceptual": loss.perceptual,
+    }

@@ -1,0 +1,200 @@
+"""One iteration of DG-Net: the centre of this program.
+
+Zheng et al., "Joint Discriminative and Generative Learning for Person Re-identification", CVPR 2019, section 3.
+
+One batch holds two half-batches [a; b]; an image's partner is its counterpart in the other half, swap(t) = t.roll(B).
+
+    s = E_s(gray(x)), f = E_a(x)      structure and appearance of every image
+    x_self  = G(s, f)                 must equal x
+    x_same  = G(s, f_pos)             must equal x
+    x_cross = G(s, swap(f))           my structure in my partner's clothes: [x_ab; x_ba]
+    worn    = swap(x_cross)           my clothes on my partner's structure: [x_ba; x_ab], the published order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgnet import losses
+from dgnet.config import Config
+from dgnet.losses import both_halves
+from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import frozen, group_statistics
+from dgnet.models.perceptual import Perceptual
+from dgnet.models.teacher import Teacher
+from dgnet.train.loop import require_finite
+from dgnet.train.optim import Optimizers
+from dgnet.train.schedule import decay, loss_weights
+
+
+class Scene(NamedTuple):
+    """Everything that one forward pass knows; the first dimension is the batch of 2B images."""
+
+    x: Tensor  # [2B, 3, H, W]
+    y: Tensor  # [2B]
+    s: Tensor  # [2B, C, H/4, W/4]
+    f: Tensor  # [2B, code]
+    logits: tuple[Tensor, ...]  # per head [2B, K], of the (erased) images
+    logits_pos: tuple[Tensor, ...]  # the same of the (erased) positives
+    x_self: Tensor
+    x_same: Tensor
+    x_cross: Tensor
+
+
+class Outcome(NamedTuple):
+    """What an iteration reports: total is sum(weights[k] * terms[k]), so what is plotted is what was minimised."""
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+    total: Tensor
+    discriminator: Tensor
+    penalty: Tensor
+
+
+def swap(t: Tensor) -> Tensor:
+    """Every image's partner: the other half-batch."""
+    return t.roll(len(t) // 2, dims=0)
+
+
+class JointStep:
+    """Calling it does one iteration. `erase` erases random rectangles of [N, 3, H, W] (None: erasing is off)."""
+
+    def __init__(
+        self,
+        net: DGNet,
+        teacher: Teacher | None,
+        config: Config,
+        optimizers: Optimizers,
+        generator: torch.Generator,
+        erase: Callable[[Tensor], Tensor] | None = None,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        self.net, self.teacher, self.config, self.optimizers = net, teacher, config, optimizers
+        self.generator, self.erase, self.perceptual = generator, erase, perceptual
+        half = config.train.half_batch
+        group = half if config.model.appearance.batch_norm == "half_batch" else 2 * half
+        for network in (net.appearance, teacher):
+            if network is not None:
+                group_statistics(network, group)
+
+    def __call__(self, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Outcome:
+        """x, x_pos [2B, 3, H, W] normalised, y [2B] labels; `iteration` counts from 1. Raises `NonFiniteLossError`."""
+        train, optimizers = self.config.train, self.optimizers
+        weights = loss_weights(self.config.loss, iteration)
+        optimizers.set_rates(decay(train.milestones, train.decay, iteration))
+
+        with optimizers.autocast():
+            scene = self.generate(x, x_pos, y)
+
+        with optimizers.autocast():
+            judged, penalty = self.judge(scene)
+        discriminator = both_halves(judged + self.config.loss.r1 * penalty)
+        require_finite(iteration, {"discriminator": both_halves(judged), "penalty": both_halves(penalty)})
+        optimizers.descend(self.config.loss.adversarial * discriminator, "discriminator")
+
+        with optimizers.autocast():
+            terms = self.terms(scene, weights)
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        require_finite(iteration, terms)
+        optimizers.descend(total, "generator", "identity")
+        optimizers.finish()
+        return Outcome(terms, weights, total, discriminator, both_halves(penalty))
+
+    def generate(self, x: Tensor, x_pos: Tensor, y: Tensor) -> Scene:
+        """Encode every image, then paint each in its own, its positive's and its partner's appearance."""
+        E_s, E_a, G = self.net.structure, self.net.appearance, self.net.decoder
+        both = torch.cat([x, x_pos])
+
+        s = E_s(self.net.structure_of(x, self.generator))
+        # f comes from clean images and, as published, brings no gradient to E_a. With erasing, the logits come from a
+        # second pass, so that the first needs a graph only if f does.
+        published = self.config.model.appearance.gradient == "published"
+        with torch.no_grad() if published and self.erase else nullcontext():
+            clean = E_a(both)
+        logits = E_a(self.erase(both)).logits if self.erase else clean.logits
+        f, f_pos = (clean.code.detach() if published else clean.code).chunk(2)
+
+        x_self, x_same, x_cross = G(s.repeat(3, 1, 1, 1), torch.cat([f, f_pos, swap(f)])).chunk(3)
+        halves = [head.chunk(2) for head in logits]
+        return Scene(x, y, s, f, tuple(h[0] for h in halves), tuple(h[1] for h in halves), x_self, x_same, x_cross)
+
+    def judge(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """D's loss and its gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed."""
+        kind, D = self.config.model.discriminator.kind, self.net.discriminator
+        fake = D(swap(scene.x_cross).detach())
+        with self.optimizers.full_precision():  # second derivatives lose too much in half precision
+            x = scene.x.detach().requires_grad_()
+            real = D(x)
+            penalty = losses.r1(kind, real, x)
+        return losses.discriminator(kind, fake, real), penalty
+
+    def terms(self, scene: Scene, weights: dict[str, float]) -> dict[str, Tensor]:
+        """Every term of the generator's and the re-ID network's objective that has a weight, summed over both halves."""
+        E_s, E_a, G, D, T = (
+            self.net.structure, self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher,
+        )  # fmt: skip
+        config, kind = self.config.loss, self.config.model.discriminator.kind
+        batch_statistics = self.config.model.appearance.train_bn
+        x, y, s, f = scene.x, scene.y, scene.s, scene.f
+        worn = swap(scene.x_cross)
+        term: dict[str, Tensor] = {}
+
+        # Reconstruct: my own image from my own codes, and from another photo's appearance of me.
+        term["image"] = losses.l1(scene.x_self, x)
+        term["same_identity"] = losses.l1(scene.x_same, x)
+
+        # Recognise: real images teach E_a; generated ones must be recognised by a fixed E_a as whom they wear.
+        term["identity"] = self.recognised(scene.logits, y)
+        term["positive_identity"] = self.recognised(scene.logits_pos, y)
+        with frozen(E_a, batch_statistics=batch_statistics):
+            again = E_a(worn)
+        term["generated_identity"] = self.recognised(again.logits, y)
+
+        # Recover the codes from the generated images, and from those the image.
+        published = self.config.model.appearance.gradient == "published"
+        f_again = again.code.detach() if published else again.code
+        term["appearance_code"] = losses.l1(f_again, f.detach())
+        if weights["structure_code"] or weights["cycle"]:
+            s_again = self.recovered_structure(scene.x_cross)
+            term["structure_code"] = losses.l1(s_again, s.detach())
+        if weights["cycle"]:
+            term["cycle"] = losses.l1(G(s_again, f_again), x)
+
+        # Deceive the discriminator, which has just learnt.
+        with frozen(D):
+            term["adversarial"] = losses.adversarial(kind, D(worn))
+
+        # Learn from generated images, which are fixed here: E_a's primary head from the teacher, its fine-grained head the
+        # identity of the structure. Without weight the pass still moves E_a's running statistics, as published.
+        learning = weights["primary"] > 0 or weights["fine_grained"] > 0
+        with nullcontext() if learning else torch.no_grad():
+            seen = E_a(worn.detach()).logits
+        if learning and E_a.kind != "pcb" and T is not None:
+            labels = losses.teacher_labels(config.teacher_style, T(worn.detach()), y, swap(y))
+            term["primary"] = losses.primary(seen[0], labels)
+        if E_a.kind == "two":
+            term["fine_identity"] = losses.identity(scene.logits[1], y)
+            term["fine_grained"] = losses.identity(seen[1], swap(y))
+
+        if self.perceptual is not None:
+            term["perceptual"] = losses.perceptual(self.perceptual(worn), self.perceptual(swap(x)))
+        return {name: both_halves(value) for name, value in term.items() if weights[name]}
+
+    def recognised(self, logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        """Cross-entropy per image [N] of the primary (or only) head; of PCB's stripes, the mean."""
+        deciding = logits if self.net.appearance.kind == "pcb" else logits[:1]
+        return torch.stack([losses.identity(head, y) for head in deciding]).mean(0)
+
+    def recovered_structure(self, x_cross: Tensor) -> Tensor:
+        """E_s of the generated images. A coin decides who is tuned: the encoder, image fixed; or the image, encoder fixed."""
+        E_s = self.net.structure
+        coin = torch.rand((), generator=self.generator, device=self.generator.device)
+        if coin < self.config.loss.tune_encoder:
+            return E_s(self.net.structure_of(x_cross.detach(), self.generator))  # type: ignore[no-any-return]
+        with frozen(E_s):
+            return E_s(self.net.structure_of(x_cross, self.generator))  # type: ignore[no-any-return]

@@ -1,0 +1,90 @@
+"""The teacher's own training: a re-ID baseline with cross-entropy on real images."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dgnet import losses, weights
+from dgnet.config import Config
+from dgnet.data.batches import Augment, OneStream, Single, shuffled
+from dgnet.data.records import Dataset
+from dgnet.data.transforms import random_erasing
+from dgnet.models.dgnet import build_baseline
+from dgnet.train import distributed
+from dgnet.train.loop import Line, Loop, Plan, require_finite, seed_of
+from dgnet.train.optim import teacher_optimizers
+from dgnet.train.schedule import decay
+from dgnet.train.setup import computed, open_run, training_photos
+
+
+def train_teacher(
+    config: Config, dataset: Dataset, run: Path, device: torch.device, *, resume: bool = False
+) -> Path | None:
+    """Train one teacher in the folder `run`; returns the file of its weights, or None if it was interrupted.
+
+    Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together.
+    """
+    device = distributed.start(device)
+    photos = training_photos(config, dataset)
+    open_run(run, config, resume=resume)
+    teacher, data = config.teacher, config.data
+
+    torch.manual_seed(seed_of(teacher.seed))
+    net = build_baseline(config, len(photos.identities))
+    if not resume:
+        weights.pretrained(net.backbone, teacher.weights)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    distributed.broadcast(net)
+    optimizers = teacher_optimizers(net, teacher, device)
+    chance = torch.Generator()
+    erase = partial(random_erasing, generator=chance, probability=teacher.erasing) if teacher.erasing else None
+
+    stream = OneStream(
+        photos.images,
+        photos.classes.numpy(),
+        shuffled(len(photos.classes), teacher.batch),
+        seed_of(teacher.seed, distributed.rank()),
+        Augment(data.flip, data.pad),
+        device,
+        prefetch=1,
+    )
+    per_epoch = stream.batches_per_epoch
+
+    def iterate(batch: Single, iteration: int) -> Line:
+        epoch = (iteration - 1) // per_epoch
+        optimizers.set_rates(decay(teacher.milestones, 0.1, epoch))
+        chance.manual_seed(seed_of(teacher.seed, iteration))
+        with optimizers.autocast():
+            logits = net(erase(batch.x) if erase else batch.x)
+        loss = losses.identity(logits.float(), batch.y).mean()
+        require_finite(iteration, {"cross-entropy": loss})
+        optimizers.descend(loss, "teacher")
+        optimizers.finish()
+        accuracy = (logits.argmax(1) == batch.y).float().mean()
+        return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}
+
+    plan = Plan(
+        run=run,
+        iterations=teacher.epochs * per_epoch,
+        seed=teacher.seed,
+        checkpoint_every=per_epoch,
+        keep=1,
+        log_every=max(1, per_epoch // 10),
+        title="teacher",
+        resume_command=f"dgnet train teacher {run} --resume",
+        fingerprint={**computed(config, "data", "teacher"), "identities": photos.identities},
+        tensorboard=config.train.tensorboard,
+    )
+    loop = Loop(plan, net, optimizers, stream, iterate)
+    if resume:
+        loop.resume()
+    if not loop.run():
+        return None
+    file = run / "teacher.safetensors"
+    if distributed.rank() == 0:
+        weights.save_model(file, net, config, "teacher", photos.identities)
+    distributed.wait()
+    return file
