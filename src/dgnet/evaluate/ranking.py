@@ -1,0 +1,247 @@
+"""Where the correct answers of each query come in the ranking, and the evaluation made of that.
+
+Nothing is ever sorted as a whole. Of a query's row of scores only the entries at least as good as its worst correct
+answer matter; each is counted between two correct answers, and those too close to one for the precision of the row are
+settled by exact scores. Equal scores are ordered by gallery index, the lower first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dgnet import console
+from dgnet.errors import UserError
+from dgnet.evaluate.feature_set import Features, FeatureSet, pool_queries
+from dgnet.evaluate.metrics import (
+    Ranks,
+    bootstrap,
+    first_hit,
+    inverse_negative_penalty,
+    precision_recall,
+    standard_ap,
+    trapezoid_ap,
+)
+from dgnet.evaluate.pairs import SameIdentity
+from dgnet.evaluate.rerank import ReRanking, expand_queries, rerank
+from dgnet.evaluate.results import CameraPair, Results, versions
+from dgnet.evaluate.scores import MatrixScores, Metric, Scores, blocks, nearest, order_within, prepare, score
+from dgnet.evaluate.verification import verify
+
+__all__ = ["FeatureSet", "Features", "alpha_sweep", "evaluate", "rank_correct", "retrieve"]
+
+MANY = 1 / 64  # of a block's scores: so many near ties are first thinned out by a product in float64
+
+
+def evaluate(
+    feature_set: FeatureSet,
+    *,
+    alpha: float | None = 0.5,
+    metric: Metric = "cosine",
+    ranks: Sequence[int] = (1, 5, 10),
+    divisor: Literal["all", "valid"] = "all",
+    multi_query: Literal["mean", "max"] | None = None,
+    expand: int = 0,
+    reranking: ReRanking | None = None,
+    verification: bool = False,
+    camera_pairs: bool = False,
+    draws: int = 1000,
+    seed: int = 0,
+    block: int | None = None,
+    device: torch.device | str | None = None,
+    name: str = "",
+    provenance: Mapping[str, Any] | None = None,
+) -> Results:
+    """Rank the gallery for every query and say how well that went.
+
+    Gallery entries of identity -1 are junk and left out, as are those that show the query's identity by the query's
+    own (known) camera. Every other entry of another identity is a wrong answer: distractors are, since no query has
+    their identity. Equal scores are ordered by gallery index, the lower first. `prepare` says what becomes of lengths.
+
+    alpha: the feature is two halves, the second weighs alpha (DG-Net: 0.5; 0 and -1: first and second half alone);
+        None takes it whole, which is right for features of other methods.
+    divisor: means over `all` queries, one without a correct answer counting 0 (as the published code of DG-Net), or
+        over the `valid` ones, those with a correct answer (as most toolkits).
+    multi_query: pool the features of all images of the query's identity and camera (see `pool_queries`).
+    expand: average query expansion with that many answers; reranking: k-reciprocal re-ranking. Both see no labels.
+    verification, camera_pairs: also these tables; each costs about one more pass.
+    draws, seed: of the bootstrap intervals; 0 draws for none.
+    block: queries scored at once (default: about 64 MiB of scores). It does not change the result, nor does the device.
+    provenance: kept with the results, next to a hash of the labels and the versions.
+    """
+    if divisor not in ("all", "valid"):
+        raise UserError(f"divisor is {divisor!r}: 'all' or 'valid' would be right")
+    if any(k < 1 for k in ranks):
+        raise UserError(f"ranks are {list(ranks)}: each must be at least 1")
+    junk = int((feature_set.gallery.identities == -1).sum())
+    prepared = prepare(feature_set.without_junk(), alpha=alpha, metric=metric, device=device)
+    if multi_query is not None:
+        prepared = pool_queries(prepared, multi_query)
+    if expand:
+        prepared = expand_queries(prepared, expand, alpha=alpha, metric=metric, block=block)
+    scores: Scores = score(prepared, alpha=alpha, metric=metric)
+    if reranking is not None:
+        scores = MatrixScores(-rerank(prepared, reranking, alpha=alpha, block=block))
+    query, gallery = prepared.query, prepared.gallery
+
+    ranked = rank_correct(scores, query, gallery, block=block)
+    valid = int(ranked.valid.sum())
+    if valid == 0:
+        reason = "no query has a correct answer in the gallery: do query and gallery show the same identities?"
+        if divisor == "valid":
+            raise UserError(reason)
+        console.warn(reason)
+    results = Results(
+        name=name,
+        queries=len(query),
+        valid_queries=valid,
+        gallery=len(gallery) + junk,
+        divisor=divisor,
+        ranks=tuple(ranks),
+        first_hit=first_hit(ranked),
+        ap_standard=standard_ap(ranked),
+        ap_trapezoid=trapezoid_ap(ranked),
+        inp=inverse_negative_penalty(ranked),
+        precision_recall=precision_recall(ranked) / (len(query) if divisor == "all" else valid),
+        protocol={
+            "alpha": alpha,
+            "metric": metric,
+            "multi_query": multi_query,
+            "expand": expand,
+            "reranking": None if reranking is None else asdict(reranking),
+            "same camera": _same_camera_rule(query, gallery),
+            "ties": "lower gallery index first",
+            "intervals": {"draws": draws, "seed": seed},
+        },
+        provenance={"labels": feature_set.label_hash(), "versions": versions()} | dict(provenance or {}),
+        verification=verify(scores, query, gallery, block=block) if verification else None,
+        camera_pairs=_by_camera_pair(scores, query, gallery, block) if camera_pairs else None,
+    )
+    return replace(results, intervals=bootstrap(results.per_query(), draws=draws, seed=seed)) if draws else results
+
+
+def alpha_sweep(feature_set: FeatureSet, alphas: Sequence[float], **options: Any) -> list[Results]:
+    """`evaluate` with each weight of the second half; each result is named after its alpha."""
+    return [evaluate(feature_set, alpha=alpha, name=f"alpha {alpha:g}", **options) for alpha in alphas]
+
+
+@torch.no_grad()
+def retrieve(
+    feature_set: FeatureSet,
+    queries: NDArray[np.int64],
+    count: int,
+    *,
+    alpha: float | None = 0.5,
+    metric: Metric = "cosine",
+    device: torch.device | str | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The first `count` places of some queries: gallery indices `[n, count]`, and which of them are correct.
+
+    The same ranking as in `evaluate`, to be looked at. Where a gallery holds fewer entries that count, -1 fills up.
+    """
+    kept = np.flatnonzero(feature_set.gallery.identities != -1)
+    some = replace(feature_set, query=feature_set.query.subset(queries), multi_query=None)
+    some = prepare(some.without_junk(), alpha=alpha, metric=metric, device=device)
+    scores = score(some, alpha=alpha, metric=metric)
+    pairs = SameIdentity.of(some.query, some.gallery)
+    count = min(count, len(kept))
+    found = np.empty((len(queries), count), np.int64)
+    for start, stop in blocks(scores):
+        rows = scores.block(start, stop)
+        rows[pairs.within(start, stop, scores.device)[1]] = -torch.inf
+        best = nearest(scores, count, start, stop, rows)
+        found[start:stop] = torch.where(rows.gather(1, best).isfinite(), best, -1).cpu().numpy()
+    correct = (found >= 0) & (some.gallery.identities[found] == some.query.identities[:, None])
+    return np.where(found >= 0, kept[found], -1), correct
+
+
+@torch.no_grad()
+def rank_correct(scores: Scores, query: Features, gallery: Features, *, block: int | None = None) -> Ranks:
+    """Ranks of every query's correct answers, `block` queries at a time; the gallery must be free of junk.
+
+    Memory: a block of scores `[B, G]` and up to about ten times that where a correct answer ranks near the end.
+    """
+    pairs = SameIdentity.of(query, gallery)
+    owner = pairs.query[~pairs.excluded]
+    flat = np.zeros(len(owner), np.int64)
+    for start, stop in blocks(scores, block):
+        inside = slice(*np.searchsorted(owner, [start, stop]))
+        if inside.stop > inside.start:
+            correct, excluded = pairs.within(start, stop, scores.device)
+            flat[inside] = _rank_block(scores, start, stop, correct, excluded).cpu().numpy()
+    return Ranks(flat[np.lexsort((flat, owner))], np.searchsorted(owner, np.arange(len(query) + 1)))
+
+
+def _rank_block(
+    scores: Scores,
+    start: int,
+    stop: int,
+    correct: tuple[Tensor, Tensor],
+    excluded: tuple[Tensor, Tensor],
+    *,
+    double: bool = False,
+) -> Tensor:
+    """Ranks `[P]` of the correct pairs `(query, entry)` of one block of queries."""
+    rows = scores.block(start, stop, double=double)  # [B, G]
+    rows[excluded] = -torch.inf
+    each = torch.arange(stop - start, device=rows.device)
+    width = 2.5 * scores.bound + 1
+    shift = each * width  # sets the queries apart on one line, so that one search serves them all
+    slack = 2 * scores.slack(start, stop, double=double) + 2.0**-50 * (stop - start) * width
+
+    # Correct answers in rising order: by query, then by score.
+    query, entry = correct
+    line, rising = (rows[correct].double() - slack[query] + shift[query]).sort()
+    sorted_query, sorted_score = query[rising], rows[correct].double()[rising]
+    lowest = torch.full_like(slack, torch.inf).scatter_reduce(0, sorted_query, sorted_score, "amin") - 1.5 * slack
+
+    # Candidates: entries that may be at least as good as the worst correct answer, each set above the best it reaches.
+    where = (rows >= lowest.to(rows.dtype)[:, None]).nonzero(as_tuple=True)
+    value = rows[where].double()
+    best = torch.searchsorted(line, value + shift[where[0]], right=True) - 1
+    reached = (best >= 0) & (sorted_query[best] == where[0])
+    near = reached & (value <= sorted_score[best] + slack[where[0]])
+    if not double and near.sum() > MANY * rows.numel() and not isinstance(scores, MatrixScores):
+        return _rank_block(scores, start, stop, correct, excluded, double=True)
+    above = torch.bincount(best[reached & ~near], minlength=len(line)).flip(0).cumsum(0).flip(0)
+    above = torch.cat([above, above.new_zeros(1)])
+    end = torch.searchsorted(sorted_query, each, right=True)
+
+    # Those too close to a correct answer, and the correct answers themselves, in their exact order.
+    near_query, near_entry = where[0][near], where[1][near]
+    order = order_within(near_query, scores.exact(near_query + start, near_entry))
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    entries = scores.shape[1]
+    found = torch.searchsorted(near_query * entries + near_entry, query * entries + entry)
+    ranks = 1 + place[found] - torch.searchsorted(near_query, each)[query]
+    ranks[rising] += above[:-1] - above[end[sorted_query]]
+    return ranks
+
+
+def _by_camera_pair(scores: Scores, query: Features, gallery: Features, block: int | None) -> list[CameraPair]:
+    """Rank-1 and standard mAP of each query camera against each gallery camera, over queries with an answer there."""
+    table = []
+    for gallery_camera in np.unique(gallery.cameras[gallery.cameras != -1]).tolist():
+        seen = np.flatnonzero(gallery.cameras == gallery_camera)
+        columns = scores.columns(torch.from_numpy(seen).to(scores.device))
+        ranked = rank_correct(columns, query, gallery.subset(seen), block=block)
+        hits, aps = first_hit(ranked), standard_ap(ranked)
+        for query_camera in np.unique(query.cameras[ranked.valid]).tolist():
+            chosen = ranked.valid & (query.cameras == query_camera)
+            rank1 = float((hits[chosen] == 1).mean())
+            table.append(CameraPair(query_camera, gallery_camera, int(chosen.sum()), rank1, float(aps[chosen].mean())))
+    return sorted(table, key=lambda pair: (pair.query_camera, pair.gallery_camera))
+
+
+def _same_camera_rule(query: Features, gallery: Features) -> str:
+    unknown = [int((part.cameras == -1).sum()) for part in (query, gallery)]
+    if unknown[0] == len(query) or unknown[1] == len(gallery):
+        return "kept (cameras unknown)"
+    return "left out" if not any(unknown) else f"left out where known ({sum(unknown)} images without a camera)"

@@ -1,0 +1,260 @@
+"""The numbers of one evaluation: in Python, in the terminal, and in a JSON file that says how to repeat them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+
+import dgnet
+from dgnet import console
+from dgnet.errors import UserError
+from dgnet.evaluate.metrics import Floats, Ints, bootstrap, cumulative_match
+from dgnet.evaluate.verification import Verification
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CameraPair:
+    """Queries of one camera against the gallery of another: only those with a correct answer there count."""
+
+    query_camera: int
+    gallery_camera: int
+    queries: int
+    rank1: float
+    mAP_standard: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """One evaluation: what came out for each query, and every option it depends on.
+
+    Rates are shares between 0 and 1. Means run over the queries that `divisor` counts: `all` of them, one without a
+    correct answer counting 0, or the `valid` ones, those that have a correct answer.
+    """
+
+    name: str
+    queries: int
+    valid_queries: int
+    gallery: int
+    """Gallery entries given, junk included."""
+    divisor: str
+    ranks: tuple[int, ...]
+    """The k of each rank-k figure."""
+    first_hit: Ints
+    """Place of the first correct answer, from 1; 0 without one. `[Q]`"""
+    ap_standard: Floats
+    """`[Q]`; precision at each correct answer, as most toolkits have it."""
+    ap_trapezoid: Floats
+    """`[Q]`; precision just before and at each correct answer, as the Market-1501 and the DG-Net code have it."""
+    inp: Floats
+    """Inverse negative penalty `[Q]`."""
+    precision_recall: Floats
+    """Mean interpolated precision at recall 0, 0.01, ..., 1, `[101]`."""
+    protocol: dict[str, Any]
+    """Options that the numbers depend on."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where they come from: hashes of labels and weights, versions."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % bootstrap intervals over queries, by the names of `figures`."""
+    verification: Verification | None = None
+    camera_pairs: list[CameraPair] | None = None
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """The queries that the divisor counts, `[Q]`."""
+        return self.first_hit > 0 if self.divisor == "valid" else np.ones(self.queries, bool)
+
+    @property
+    def cmc(self) -> Floats:
+        """Share of queries answered within the first 1, 2, ..., G places, `[G]`."""
+        return cumulative_match(self.first_hit[self.counted], self.gallery)
+
+    @property
+    def rank(self) -> dict[int, float]:
+        """Share of queries answered within the first k places, by k."""
+        return {k: float(self.per_query()[f"rank{k}"].mean()) for k in self.ranks}
+
+    @property
+    def mAP_standard(self) -> float:
+        """Mean of `ap_standard`."""
+        return float(self.ap_standard[self.counted].mean())
+
+    @property
+    def mAP_trapezoid(self) -> float:
+        """Mean of `ap_trapezoid`."""
+        return float(self.ap_trapezoid[self.counted].mean())
+
+    @property
+    def mINP(self) -> float:
+        """Mean inverse negative penalty (Ye et al., TPAMI 2021)."""
+        return float(self.inp[self.counted].mean())
+
+    def figures(self) -> dict[str, float]:
+        """The headline figures by name: `rank1`, ..., `mAP_standard`, `mAP_trapezoid`, `mINP`."""
+        return {key: float(values.mean()) for key, values in self.per_query().items()}
+
+    def per_query(self) -> dict[str, Floats]:
+        """What each headline figure is the mean of, under this divisor: arrays `[Q]` or `[valid queries]`."""
+        hit = self.first_hit[self.counted]
+        named = {f"rank{k}": ((hit > 0) & (hit <= k)).astype(np.float64) for k in self.ranks}
+        aps = {"mAP_standard": self.ap_standard, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
+        return named | {key: values[self.counted] for key, values in aps.items()}
+
+    def table(self) -> Table:
+        """Headline figures in per cent with their intervals, for `console.stdout.print`."""
+        rows = [[_label(key), _percent(value), _interval(self, key)] for key, value in self.figures().items()]
+        if self.verification is not None:
+            for rate, share in self.verification.tpr_at.items():
+                rows.append([f"TPR at FPR {rate:g}", _percent(share), ""])
+        rows.append(["queries with an answer / all", f"{self.valid_queries} / {self.queries}", ""])
+        made = console.table(self.name or "evaluation", ["", "%", "95 %"], rows)
+        options = {"divisor": f"{self.divisor} queries"} | self.protocol
+        made.caption = ", ".join(f"{key} {_plain(value)}" for key, value in options.items() if value)
+        made.caption_justify = "left"
+        return made
+
+    def camera_table(self) -> Table:
+        """Rank-1 / standard mAP in per cent, query cameras down, gallery cameras across."""
+        pairs = {(pair.query_camera, pair.gallery_camera): pair for pair in self.camera_pairs or []}
+        down, across = (sorted({key[side] for key in pairs}) for side in (0, 1))
+
+        def cell(key: tuple[int, int]) -> str:
+            return f"{100 * pairs[key].rank1:.1f}/{100 * pairs[key].mAP_standard:.1f}" if key in pairs else "-"
+
+        rows = [[str(a), *(cell((a, b)) for b in across)] for a in down]
+        return console.table(
+            "rank-1 / mAP (standard), query camera down, gallery camera across", ["", *map(str, across)], rows
+        )
+
+    def to_json(self) -> str:
+        """Everything in this object as JSON text, one line per field; of the CMC curve the first 100 places."""
+        derived = {"format": FORMAT, "figures": self.figures(), "cmc": self.cmc[:100].tolist()}
+        content = derived | {f.name: _jsonable(getattr(self, f.name)) for f in fields(self)}
+        return "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()) + "\n}"
+
+    def save(self, path: Path) -> None:
+        """Write `to_json` to a file, all or nothing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_text(self.to_json() + "\n", encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load_results(path: Path) -> Results:
+    """Read what `Results.save` wrote. Raises UserError naming the file."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if read["format"] != FORMAT:
+            raise UserError(f"{path}: results of another format: evaluate again with this version")
+        for derived in ("format", "figures", "cmc"):
+            del read[derived]
+        for key in ("ap_standard", "ap_trapezoid", "inp", "precision_recall"):
+            read[key] = np.asarray(read[key], np.float64)
+        read["first_hit"] = np.asarray(read["first_hit"], np.int64)
+        read["ranks"] = tuple(read["ranks"])
+        read["intervals"] = {key: (low, high) for key, (low, high) in read["intervals"].items()}
+        if read["verification"] is not None:
+            tests = read["verification"]
+            tests["tpr_at"] = {float(rate): share for rate, share in tests["tpr_at"].items()}
+            tests |= {key: np.asarray(tests[key], np.float64) for key in ("curve_fpr", "curve_tpr")}
+            read["verification"] = Verification(**tests)
+        if read["camera_pairs"] is not None:
+            read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
+        return Results(**read)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"{path}: not the JSON of an evaluation ({type(error).__name__}: {error})") from None
+
+
+def compare(runs: Sequence[Results], *, draws: int = 1000, seed: int = 0) -> Table:
+    """Several runs side by side in per cent, with intervals; below, each option in which they differ.
+
+    Where runs share queries (same labels, same divisor) their mAP also gets a paired interval of the difference to the
+    first run: one that excludes 0 is a difference that the choice of queries does not explain.
+    """
+    if len(runs) < 2:
+        raise UserError("comparing needs at least two evaluations")
+    keys = [key for key in runs[0].figures() if all(key in run.figures() for run in runs)]
+    rows = [
+        [_label(key), *(f"{_percent(run.figures()[key])} {_interval(run, key)}".strip() for run in runs)]
+        for key in keys
+    ]
+    difference = [_difference(runs[0], run, draws, seed) for run in runs[1:]]
+    if any(difference):
+        rows.append(["mAP (standard) against the first", "", *difference])
+    rows.append(["queries with an answer / all", *(f"{run.valid_queries} / {run.queries}" for run in runs)])
+    options = [run.protocol | {"divisor": run.divisor, "gallery": run.gallery} for run in runs]
+    for key in dict.fromkeys(key for option in options for key in option):
+        values = [_plain(option.get(key, "-")) for option in options]
+        if len(set(values)) > 1:
+            rows.append([key, *values])
+    names = [run.name or f"run {number}" for number, run in enumerate(runs, 1)]
+    return console.table("side by side, % with 95 % intervals", ["", *names], rows)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {
+        "dgnet": dgnet.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _difference(first: Results, other: Results, draws: int, seed: int) -> str:
+    labels = [run.provenance.get("labels") for run in (first, other)]
+    if labels[0] is None or labels[0] != labels[1] or first.divisor != other.divisor:
+        return ""
+    if not np.array_equal(first.first_hit > 0, other.first_hit > 0):
+        return ""
+    change = other.per_query()["mAP_standard"] - first.per_query()["mAP_standard"]
+    low, high = bootstrap({"change": change}, draws=draws, seed=seed)["change"]
+    return f"{100 * change.mean():+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def _label(key: str) -> str:
+    if key.startswith("rank"):
+        return f"rank-{key[4:]}"
+    return {"mAP_standard": "mAP (standard)", "mAP_trapezoid": "mAP (trapezoid)"}.get(key, key)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _interval(run: Results, key: str) -> str:
+    return "[{:.2f}, {:.2f}]".format(*(100 * end for end in run.intervals[key])) if key in run.intervals else ""
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Verification | CameraPair):
+        return {f.name: _jsonable(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(part) for part in value]
+    return value

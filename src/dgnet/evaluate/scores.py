@@ -1,0 +1,266 @@
+"""Scores of queries against a gallery in blocks, and the exact score of any single pair.
+
+A block `[B, G]` is one fast matrix product. Its rounding depends on the block, the device and the number of threads, so
+it never decides an order by itself: entries closer than its rounding error are compared by `exact`, which is float64
+with a fixed order of additions. Every ranking is therefore the same on any device and with any block size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from dgnet.errors import UserError
+from dgnet.evaluate.feature_set import Features, FeatureSet
+
+Metric = Literal["cosine", "euclidean"]
+BLOCK_ELEMENTS = 2**24  # 64 MiB of float32 scores
+PAIR_ELEMENTS = {"cpu": 2**17, "cuda": 2**24}  # float64 products at once: what a core's cache, or a GPU, likes
+UNIT_TOLERANCE = 1e-5
+
+
+class Scores(Protocol):
+    """What a ranking needs to know. Higher is more alike; queries are rows `[Q]`, gallery entries columns `[G]`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Queries, gallery entries."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where blocks are computed."""
+
+    @property
+    def bound(self) -> float:
+        """No score is larger in magnitude."""
+
+    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        """Scores of queries start to stop, `[stop - start, G]`, in float64 if asked; free to be overwritten."""
+
+    def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        """How far that block's scores may be from the exact ones, per query: float64 `[stop - start]`."""
+
+    def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
+        """Exact scores of pairs: indices `[P]` and `[P]` to float64 `[P]`."""
+
+    def columns(self, entries: Tensor) -> Scores:
+        """The same with these gallery entries only."""
+
+
+def blocks(scores: Scores, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """Start and stop of blocks of `size` queries (default: about 64 MiB of scores)."""
+    queries, entries = scores.shape
+    if size is not None and size < 1:
+        raise UserError(f"block is {size}: a number of queries of at least 1 is needed")
+    step = size or max(1, BLOCK_ELEMENTS // entries)
+    for start in range(0, queries, step):
+        yield start, min(start + step, queries)
+
+
+@dataclass(frozen=True)
+class MatrixScores:
+    """Scores that are given, `[Q, G]`: re-ranked ones, say. They are exact, so equal scores are ties."""
+
+    matrix: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.matrix.device
+
+    @property
+    def bound(self) -> float:
+        return float(max(self.matrix.max(), -self.matrix.min()))
+
+    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        return self.matrix[start:stop].to(torch.float64 if double else self.matrix.dtype, copy=True)
+
+    def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        return torch.zeros(stop - start, dtype=torch.float64, device=self.device)
+
+    def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
+        return self.matrix[queries, entries].double()
+
+    def columns(self, entries: Tensor) -> MatrixScores:
+        return MatrixScores(self.matrix[:, entries])
+
+
+@dataclass(frozen=True)
+class FeatureScores:
+    """Scores of prepared features: the dot product (`cosine`) or minus the squared distance (`euclidean`)."""
+
+    query: Tensor  # [Q, D]
+    gallery: Tensor  # [G, D]
+    metric: Metric
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.query), len(self.gallery)
+
+    @property
+    def device(self) -> torch.device:
+        return self.gallery.device
+
+    @property
+    def bound(self) -> float:
+        return float(self._reach(0, len(self.query)).max())
+
+    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        query = self.query[start:stop]
+        with _full_precision(self.device):
+            if not double or query.dtype == torch.float64:
+                rows = query @ self.gallery.T
+            else:
+                rows = torch.cat([query.double() @ part.double().T for part in torch.split(self.gallery, 4096)], dim=1)
+        if self.metric == "euclidean":
+            query_squared, gallery_squared = (squared.to(rows) for squared in self._squared_lengths)
+            rows.mul_(2).sub_(gallery_squared).sub_(query_squared[start:stop, None])
+        return rows
+
+    def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
+        # D additions err like sqrt(D) rounding errors (Higham & Mary, SIAM J. Sci. Comput. 2019; lambda = 2).
+        epsilon = torch.finfo(torch.float64 if double else self.gallery.dtype).eps
+        return self._reach(start, stop) * epsilon * (math.sqrt(self.gallery.shape[1]) + 4)
+
+    def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
+        made = torch.empty(len(queries), dtype=torch.float64, device=self.device)
+        step = max(1, PAIR_ELEMENTS[self.device.type] // self.gallery.shape[1])
+        for start in range(0, len(queries), step):
+            q = self.query[queries[start : start + step]].double()
+            g = self.gallery[entries[start : start + step]].double()
+            made[start : start + step] = _sum_in_fixed_order(
+                q.mul_(g) if self.metric == "cosine" else q.sub_(g).square_().neg_()
+            )
+        return made
+
+    def columns(self, entries: Tensor) -> FeatureScores:
+        return replace(self, gallery=self.gallery[entries])
+
+    @cached_property
+    def _squared_lengths(self) -> tuple[Tensor, Tensor]:
+        """Of queries `[Q]` and of gallery entries `[G]`, in float64."""
+        return _squared_length(self.query), _squared_length(self.gallery)
+
+    def _reach(self, start: int, stop: int) -> Tensor:
+        query, gallery = self._squared_lengths
+        length, longest = query[start:stop].sqrt(), gallery.max().sqrt()
+        return length * longest if self.metric == "cosine" else (length + longest) ** 2
+
+
+def prepare(
+    feature_set: FeatureSet, *, alpha: float | None, metric: Metric, device: torch.device | str | None = None
+) -> FeatureSet:
+    """The features as tensors on the device, brought to unit length for `cosine`: whole, or each half with an alpha.
+
+    A length that is 1 to within 1e-5 is left alone, so features from a file rank as they were written. Work is done in
+    float32, or in float64 where the gallery is. Raises UserError for an alpha or a metric that cannot be.
+    """
+    if metric not in ("cosine", "euclidean"):
+        raise UserError(f"metric is {metric!r}: 'cosine' or 'euclidean' would be right")
+    dimensions = feature_set.gallery.features.shape[1]
+    if alpha is not None and not (alpha >= 0 or alpha == -1):
+        raise UserError(f"alpha is {alpha}: 0 or more, -1 (second half alone) or none would be right")
+    if alpha is not None and dimensions % 2:
+        raise UserError(f"alpha weighs two halves of a feature, but features have {dimensions} dimensions")
+    dtype = torch.float64 if feature_set.gallery.tensor().dtype == torch.float64 else torch.float32
+    halves = 1 if alpha is None else 2
+
+    def ready(part: Features) -> Features:
+        values = part.tensor().detach().to(device=device, dtype=dtype)
+        return replace(part, features=unit(values, halves) if metric == "cosine" else values)
+
+    parts = {name: ready(part) for name, part in feature_set.parts()}
+    return FeatureSet(**parts)
+
+
+def score(feature_set: FeatureSet, *, alpha: float | None, metric: Metric) -> FeatureScores:
+    """Scores of prepared features: s_1 + alpha s_2 of the halves, or with alpha -1 the second half's alone.
+
+    `cosine`: s is the dot product, and alpha weighs the query alone; `euclidean`: s is minus the squared distance.
+    """
+    query, gallery = feature_set.query.tensor(), feature_set.gallery.tensor()
+    powers = (1.0, 0.0) if metric == "cosine" else (0.5, 0.5)
+    return FeatureScores(weigh(query.to(gallery), alpha, powers[0]), weigh(gallery, alpha, powers[1]), metric)
+
+
+def weigh(features: Tensor, alpha: float | None, power: float) -> Tensor:
+    """The second half of features `[N, D]` times alpha ** power; alpha 0 and -1 keep one half alone, `[N, D / 2]`."""
+    half = features.shape[1] // 2
+    if alpha is None:
+        return features
+    if alpha == 0:
+        return features[:, :half]
+    if alpha == -1:
+        return features[:, half:]
+    if (weight := alpha**power) == 1:
+        return features
+    return torch.cat([features[:, :half], features[:, half:] * weight], dim=1)
+
+
+@torch.no_grad()
+def nearest(scores: Scores, count: int, start: int, stop: int, rows: Tensor | None = None) -> Tensor:
+    """The `count` best gallery entries of queries start to stop, `[stop - start, count]`; ties by lower index.
+
+    `rows` is `scores.block(start, stop)` where the caller has it already; entries of -inf come last.
+    """
+    rows = scores.block(start, stop) if rows is None else rows
+    slack = scores.slack(start, stop)
+    lowest = rows.topk(count, dim=1).values[:, -1].double() - 2 * slack
+    query, entry = (rows >= lowest[:, None]).nonzero(as_tuple=True)
+    exact = scores.exact(query + start, entry)
+    exact[rows[query, entry] == -torch.inf] = -torch.inf
+    order = order_within(query, exact)
+    first = torch.searchsorted(query, torch.arange(stop - start, device=query.device))
+    return entry[order[first[:, None] + torch.arange(count, device=query.device)]]
+
+
+def order_within(query: Tensor, score: Tensor) -> Tensor:
+    """Indices `[P]` that order pairs by query, then by falling score, then by their present place."""
+    order = score.argsort(descending=True, stable=True)
+    return order[query[order].argsort(stable=True)]
+
+
+def unit(features: Tensor, parts: int) -> Tensor:
+    """Features `[N, D]` whose `parts` equal parts each have unit length (a zero vector stays)."""
+    split = features.reshape(len(features), parts, -1)  # [N, parts, D / parts]
+    length = _squared_length(split.flatten(0, 1)).sqrt().view(-1, parts)
+    length[((length - 1).abs() < UNIT_TOLERANCE) | (length == 0)] = 1
+    return features if bool((length == 1).all()) else (split / length.to(split)[:, :, None]).flatten(1)
+
+
+def _squared_length(features: Tensor) -> Tensor:
+    """`[N, D]` to float64 `[N]`."""
+    step = max(1, PAIR_ELEMENTS[features.device.type] // features.shape[1])
+    return torch.cat([_sum_in_fixed_order(rows.double().square()) for rows in torch.split(features, step)])
+
+
+def _sum_in_fixed_order(terms: Tensor) -> Tensor:
+    """Sum `[P, D]` over D by folding it in half again and again: the same bits on every device. Overwrites `terms`."""
+    width = terms.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[:, : width - half] += terms[:, half:width]
+        width = half
+    return terms[:, 0]
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No TF32, no bfloat16, no autocast inside, whatever training has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,77 @@
+"""Verification: are these two images the same person? Every pair of a query and a gallery entry is one trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dgnet.errors import UserError
+from dgnet.evaluate.feature_set import Features
+from dgnet.evaluate.metrics import Floats, Ints
+from dgnet.evaluate.pairs import SameIdentity
+from dgnet.evaluate.scores import Scores, blocks
+
+BINS = 2**20
+CURVE_FPR = np.logspace(-6, 0, 61)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """True positive rate at false positive rates, and the numbers of pairs behind them."""
+
+    tpr_at: dict[float, float]
+    curve_fpr: Floats  # [61] from 1e-6 to 1, evenly spaced in the logarithm
+    curve_tpr: Floats  # [61]
+    genuine_pairs: int
+    impostor_pairs: int
+
+
+@torch.no_grad()
+def verify(
+    scores: Scores,
+    query: Features,
+    gallery: Features,
+    *,
+    at: tuple[float, ...] = (1e-3, 1e-4),
+    block: int | None = None,
+) -> Verification:
+    """The ROC curve over all pairs that count in the ranking (junk and same-camera pairs of one person are left out).
+
+    TPR at FPR f is the largest share of genuine pairs accepted by a threshold that accepts at most a share f of the
+    impostor pairs. Scores are counted in 2**20 equal bins over their possible range (for cosine steps of 2e-6, about
+    the precision of float32), so memory does not grow with the number of pairs; pairs in one bin are accepted together.
+    """
+    pairs = SameIdentity.of(query, gallery)
+    half = scores.bound * (1 + 1e-6) + 1e-12
+    everyone, genuine, excluded = (np.zeros(BINS, np.int64) for _ in range(3))
+
+    def count(values: torch.Tensor) -> Ints:
+        bins = ((values.double() + half) * (BINS / (2 * half))).long().clamp_(0, BINS - 1)
+        counted: Ints = torch.bincount(bins.flatten(), minlength=BINS).cpu().numpy()
+        return counted
+
+    for start, stop in blocks(scores, block):
+        rows = scores.block(start, stop)
+        correct, left_out = pairs.within(start, stop, scores.device)
+        for part in torch.split(rows, max(1, 2**21 // rows.shape[1])):
+            everyone += count(part)
+        genuine += count(rows[correct])
+        excluded += count(rows[left_out])
+    impostors = everyone - genuine - excluded
+    if not genuine.any() or not impostors.any():
+        raise UserError("verification needs a pair of one person and a pair of two: labels give only one kind")
+    # Accepted by a threshold at each bin, the highest bin first; 0 and 0 before the first.
+    tpr, fpr = (np.concatenate([[0.0], np.cumsum(c[::-1]) / c.sum()]) for c in (genuine, impostors))
+
+    def tpr_at(rate: float) -> float:
+        return float(tpr[np.searchsorted(fpr, rate, side="right") - 1])
+
+    return Verification(
+        {rate: tpr_at(rate) for rate in at},
+        CURVE_FPR,
+        np.array([tpr_at(rate) for rate in CURVE_FPR]),
+        int(genuine.sum()),
+        int(impostors.sum()),
+    )
