@@ -37,14 +37,14 @@ def counts(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
 def missing(dataset: Dataset) -> list[str]:
     """A sentence for each split whose counts differ from the published ones; empty for a complete copy or own data.
 
-    Many keep their own data in the Market-1501 layout, so a folder that is neither named like it nor at least half its
-    size is not taken for it.
+    Many keep their own data in the Market-1501 layout, so a folder that is not named like it is compared only if it has
+    about as many images.
     """
     official = OFFICIAL.get(dataset.name, {})
     found = counts(dataset)
     if dataset.name == "market1501" and "market" not in str(dataset.root).lower():
         expected = sum(images for images, _, _ in official.values())
-        if 2 * sum(images for images, _, _ in found.values()) < expected:
+        if not 0.5 < sum(found[split][0] for split in official if split in found) / expected < 1.5:
             return []
     return [
         f"{dataset.name}, {split}: {_difference(found[split], official[split])}"

@@ -204,7 +204,7 @@ def _dataset(source: Path, parts: dict[str, Rows]) -> Dataset:
     absent = {
         name: f"{source} has {', '.join(half)} images, but none for {name}" for name in ("query", "gallery") if half
     }
-    return Dataset(source.stem, source, absent=absent, **splits)
+    return Dataset(source.stem, source, absent=absent, layout="own", **splits)
 
 
 def _split(rows: Rows, people: dict[str, int], cameras: dict[str, int]) -> Split:

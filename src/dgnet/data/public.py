@@ -242,7 +242,7 @@ def _dataset(name: str, base: Path, **readers: Callable[[], Split]) -> Dataset:
             splits[split] = read()
         except UserError as error:
             absent[split] = f"{name}, {split}: {error}"
-    return Dataset(name, base, absent=absent, **splits)
+    return Dataset(name, base, absent=absent, layout=name, **splits)
 
 
 def _need(base: Path, name: str) -> Path:

@@ -91,7 +91,7 @@ def read_dataset(root: Path | str, layout: str = "market1501", need: Sequence[st
         base = _table_file(root, option)
     else:
         base = find_root(root, kind.marks, kind.title) if kind.marks else existing_folder(root)
-    dataset = kind.read(base, option)
+    dataset = replace(kind.read(base, option), layout=layout)
     dataset.require(*(dataset.absent if need is None else need))
     for sentence in missing(dataset):
         console.warn(sentence)

@@ -69,7 +69,7 @@ class Dataset:
     """One data set as read from `root`; its files stay where they are.
 
     A split that the data set does not have is empty. For a split that should be there and is not, `absent` says what is
-    missing.
+    missing. `layout` is what it was read as.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Dataset:
     gallery: Split = field(default_factory=Split)
     multi_query: Split | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
+    layout: str = ""
 
     @property
     def splits(self) -> dict[str, Split]:
