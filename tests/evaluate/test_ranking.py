@@ -36,7 +36,7 @@ def on_a_line(gallery, identities, cameras=None, *, query_identity=1, query_came
 
 
 def literal(query, gallery, metric):
-    """Rank the whole gallery for each query as the definitions say; pairs scored exactly. One list of ranks per query."""
+    """Rank the whole gallery as the definitions say, pairs scored exactly: one list of ranks per query."""
     every = []
     for q, identity, camera in zip(query.features, query.identities, query.cameras, strict=True):
         scored = []
@@ -169,7 +169,7 @@ def test_equals_a_literal_loop(feature_set, block, dtype):
 
 
 def close_together(spread, seed=0, *, queries=7, gallery=400, dimensions=96) -> FeatureSet:
-    """Features of nearly one direction, with exact duplicates: the closer, the more the order hangs on the last bits."""
+    """Features of nearly one direction, with exact duplicates: the closer, the more hangs on the last bits."""
     generator = np.random.default_rng(seed)
     centre = generator.standard_normal(dimensions)
 

@@ -43,9 +43,10 @@ class Features:
             if not np.issubdtype(labels.dtype, np.integer):
                 raise UserError(f"{name} are of type {labels.dtype}: integers are needed")
             object.__setattr__(self, name, labels.astype(np.int64))
+        kind = self.features.dtype
+        if not (kind.is_floating_point if isinstance(kind, torch.dtype) else np.issubdtype(kind, np.floating)):
+            raise UserError(f"features are of type {kind}: float16, float32 or float64 is needed")
         values = self.tensor()
-        if not values.is_floating_point():
-            raise UserError(f"features are of type {values.dtype}: float16, float32 or float64 is needed")
         for start in range(0, len(values), 8192):
             finite = torch.isfinite(values[start : start + 8192]).all(1)
             if not finite.all():
@@ -150,7 +151,10 @@ def load_features(path: Path) -> FeatureSet:
     Raises UserError naming file and array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with loaded as file:
             arrays = {key: file[key] for key in file.files if key.startswith(PARTS)}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

@@ -107,7 +107,7 @@ def _all_neighbours(
     for start, stop in blocks(scores, block):
         rows = scores.block(start, stop)
         neighbours[start:stop] = nearest(scores, depth, start, stop, rows)
-        farthest[start:stop] = (-rows.amin(1).double()).clamp_min_(torch.finfo(torch.float64).tiny)
+        farthest[start:stop] = (-rows.amin(1).double()).clamp_min_(torch.finfo(torch.float32).tiny)
         inside = slice(start, min(stop, queries))
         if start < queries:
             ratio = -rows[: inside.stop - start, queries:] / farthest[inside, None].to(rows)
@@ -136,7 +136,7 @@ def _expanded_sets(neighbours: Tensor, k1: int) -> tuple[Tensor, Tensor]:
         shared = (theirs[..., None] == own[:, None, None, :]).any(3).sum(2)
         joins = (own != -1) & (3 * shared > 2 * (theirs != -2).sum(2))
         members = torch.cat([own, theirs.masked_fill(~joins[..., None], -1).flatten(1)], dim=1).sort(dim=1).values
-        fresh = members.diff(dim=1, prepend=members.new_full((len(members), 1), -1)) > 0
+        fresh = (members >= 0) & (members.diff(dim=1, prepend=members.new_full((len(members), 1), -1)) != 0)
         rows.append(image.repeat_interleave(fresh.sum(1)))
         columns.append(members[fresh])
     return torch.cat(rows), torch.cat(columns)
