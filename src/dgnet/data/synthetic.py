@@ -22,7 +22,8 @@ from pydantic.dataclasses import dataclass
 
 from dgnet import console
 from dgnet.data import pedestrian
-from dgnet.data.pedestrian import Appearance, Camera, Scene, Structure, jpeg, render
+from dgnet.data.factors import Appearance, Camera, Scene, Structure
+from dgnet.data.pedestrian import jpeg, render
 from dgnet.errors import UserError
 
 __all__ = [
@@ -268,7 +269,7 @@ def _cameras(rng: np.random.Generator, count: int) -> list[Camera]:
                 sun=float(rng.uniform(-1, 1)),
                 tilt=float(rng.uniform(4, 16)),
                 blur=float(rng.uniform(0.2, 0.7)),
-                noise=float(rng.uniform(0.005, 0.02)),
+                noise=float(rng.uniform(0.004, 0.014)),
                 quality=int(rng.integers(82, 96)),
             )
         )
