@@ -154,8 +154,11 @@ def synthesize(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         return _reuse(target, recipe)
     people, images = _plan(recipe)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"{target}: cannot be made: {error.strerror}; give a folder that can be written") from None
     try:
         for name in {name.split("/")[0] for name in images}:
             (part / name).mkdir()
@@ -173,24 +176,26 @@ def synthesize(
         if target.exists():
             target.rmdir()
         os.rename(part, target)  # noqa: PTH104
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}; nothing is left of it") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return factors
 
 
 def _reuse(target: Path, recipe: dict[str, int]) -> Factors:
+    """The factors of the data set in target if it is the very one, to the byte; else UserError."""
     refusal = UserError(f"{target}: is not empty and not this data set; give a new folder, or remove this one")
+    digest = hashlib.sha256()
     try:
         factors = load_factors(target)
-        there = {path.relative_to(target).as_posix() for path in target.glob("*/*")}
-    except UserError:
+        for name in factors.images:
+            digest.update(name.encode() + (target / name).read_bytes())
+    except (UserError, OSError):
         raise refusal from None
-    if (factors.renderer, factors.recipe, set(factors.images)) != (pedestrian.VERSION, recipe, there):
-        raise refusal
-    digest = hashlib.sha256()
-    for name in factors.images:
-        digest.update(name.encode() + (target / name).read_bytes())
-    if digest.hexdigest() != factors.digest:
+    there = {path.relative_to(target).as_posix() for path in target.glob("*/*.jpg")}
+    found = (factors.renderer, factors.recipe, factors.digest, set(factors.images))
+    if found != (pedestrian.VERSION, recipe, digest.hexdigest(), there):
         raise refusal
     return factors
 
