@@ -25,7 +25,7 @@ _GRAY = 3  # difference between channels, of 255: rounding alone may make 2 of i
 _FLAT = 2.0  # standard deviation, of 255: too even to be told from another image
 _ALIKE = 0.985  # correlation of two small images; Market-1501's train and test stay below 0.962, its scaled or
 # recompressed copies above 0.998
-_BLOCK = 1024
+_BLOCK = 1 << 26  # correlations at a time
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,9 @@ def _likeness(
     right = _standardised(small[second])
     with console.progress(speed_unit="images") as bar:
         task = bar.add_task("comparing images", total=len(first), note="")
-        for start in range(0, len(first), _BLOCK):
-            rows = first[start : start + _BLOCK]
+        step = max(1, _BLOCK // len(second))
+        for start in range(0, len(first), step):
+            rows = first[start : start + step]
             yield rows, _standardised(small[rows]) @ right.T
             bar.update(task, advance=len(rows))
 
