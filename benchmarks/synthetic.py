@@ -41,12 +41,10 @@ def main(options: Options) -> None:
     result = {
         "size": [options.height, options.width],
         "images": len(factors.images),
-        "images_per_second_and_core": max(rates),
+        "images_per_second_and_core": round(max(rates), 1),
         "machine": platform.processor() or platform.machine(),
     }
-    console.stdout.print(
-        f"{result['images_per_second_and_core']} images/s on one core at {options.height} x {options.width}"
-    )
+    console.stdout.print(f"{max(rates):.0f} images/s on one core at {options.height} x {options.width}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")
