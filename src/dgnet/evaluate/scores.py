@@ -22,7 +22,7 @@ from dgnet.evaluate.feature_set import Features, FeatureSet
 
 Metric = Literal["cosine", "euclidean"]
 BLOCK_ELEMENTS = 2**24  # 64 MiB of float32 scores
-PAIR_ELEMENTS = {"cpu": 2**17, "cuda": 2**24}  # float64 products at once: what a core's cache, or a GPU, likes
+PAIR_ELEMENTS = {"cpu": 2**16, "cuda": 2**24}  # float64 products at once: what a core's cache, or a GPU, likes
 UNIT_TOLERANCE = 1e-5
 
 
@@ -135,12 +135,12 @@ class FeatureScores:
     def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
         made = torch.empty(len(queries), dtype=torch.float64, device=self.device)
         step = max(1, PAIR_ELEMENTS[self.device.type] // self.gallery.shape[1])
-        for start in range(0, len(queries), step):
-            q = self.query[queries[start : start + step]].double()
-            g = self.gallery[entries[start : start + step]].double()
-            made[start : start + step] = _sum_in_fixed_order(
-                q.mul_(g) if self.metric == "cosine" else q.sub_(g).square_().neg_()
-            )
+        with _one_thread():
+            for start in range(0, len(queries), step):
+                q = self.query[queries[start : start + step]].double()
+                g = self.gallery[entries[start : start + step]].double()
+                terms = q.mul_(g) if self.metric == "cosine" else q.sub_(g).square_().neg_()
+                made[start : start + step] = _sum_in_fixed_order(terms)
         return made
 
     def columns(self, entries: Tensor) -> FeatureScores:
@@ -241,7 +241,8 @@ def unit(features: Tensor, parts: int) -> Tensor:
 def _squared_length(features: Tensor) -> Tensor:
     """`[N, D]` to float64 `[N]`."""
     step = max(1, PAIR_ELEMENTS[features.device.type] // features.shape[1])
-    return torch.cat([_sum_in_fixed_order(rows.double().square()) for rows in torch.split(features, step)])
+    with _one_thread():
+        return torch.cat([_sum_in_fixed_order(rows.double().square()) for rows in torch.split(features, step)])
 
 
 def _sum_in_fixed_order(terms: Tensor) -> Tensor:
@@ -252,6 +253,17 @@ def _sum_in_fixed_order(terms: Tensor) -> Tensor:
         terms[:, : width - half] += terms[:, half:width]
         width = half
     return terms[:, 0]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For many small operations: waking the other threads would cost more than they help."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,0 +1,87 @@
+"""How close an image comes to another, and how much images of one person differ: PSNR, SSIM, colour transfer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dgnet.errors import UserError
+
+WINDOW = 11
+SIGMA = 1.5
+
+
+def psnr(made: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of images `[N, 3, H, W]` in [0, 1], in dB per image `[N]`: -10 log10(mean square error).
+
+    A mean error of 0.1 everywhere gives 20 dB; equal images give infinity.
+    """
+    made, target = _comparable(made, target)
+    return -10 * (made - target).square().mean(dim=(1, 2, 3)).log10()
+
+
+def ssim(made: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of images `[N, C, H, W]` in [0, 1], per image `[N]`; 1 for equal images.
+
+    Wang et al., IEEE TIP 2004: Gaussian window 11 x 11 of sigma 1.5, K1 0.01, K2 0.03, the mean over all places where
+    the window fits and over the channels. Raises UserError for images smaller than the window.
+    """
+    made, target = _comparable(made, target)
+    count, _, height, width = made.shape
+    if min(height, width) < WINDOW:
+        raise UserError(f"images are {height} x {width}: SSIM needs at least {WINDOW} x {WINDOW}")
+    place = torch.arange(WINDOW, dtype=made.dtype, device=made.device) - WINDOW // 2
+    kernel = torch.exp(-(place**2) / (2 * SIGMA**2))
+    kernel = kernel / kernel.sum()
+
+    def blur(maps: Tensor) -> Tensor:  # [N, C, H, W] -> [N C, 1, H - 10, W - 10]
+        flat = maps.reshape(-1, 1, height, width)
+        return functional.conv2d(functional.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+    x, y = blur(made), blur(target)
+    variance_x, variance_y = blur(made * made) - x * x, blur(target * target) - y * y
+    covariance = blur(made * target) - x * y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * x * y + c1) * (2 * covariance + c2) / ((x * x + y * y + c1) * (variance_x + variance_y + c2))
+    return similarity.view(count, -1).mean(1)
+
+
+def colour_transfer(source: Tensor, target: Tensor) -> Tensor:
+    """Images `[N, 3, H, W]` given the colours of others: per channel, the source with the target's mean and deviation.
+
+    The simplest way to dress a pose in other colours, and so what a generator has to beat; clipped to [0, 1].
+    """
+    source, target = _comparable(source, target)
+    mean, target_mean = (images.mean(dim=(2, 3), keepdim=True) for images in (source, target))
+    deviation, target_deviation = (images.std(dim=(2, 3), keepdim=True, correction=0) for images in (source, target))
+    scale = target_deviation / deviation.clamp_min(1e-6)
+    return ((source - mean) * scale + target_mean).clamp(0, 1)
+
+
+def diversity(images: Tensor, groups: Tensor, *, pairs: int = 1000, seed: int = 0) -> float:
+    """Mean SSIM of pairs of images `[N, C, H, W]` of one group (identity) `[N]`: lower is more diverse.
+
+    `pairs` pairs of different images are drawn at random, each with the same chance. Raises UserError where no group
+    has two images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.bincount(torch.unique(groups.cpu(), return_inverse=True)[1])
+    if size.max() < 2:
+        raise UserError("diversity needs two images of one group, and every group has a single image")
+    drawn = torch.multinomial((size * (size - 1)).double(), pairs, replacement=True, generator=generator)
+    first = (torch.rand(pairs, generator=generator) * size[drawn]).long()
+    further = 1 + (torch.rand(pairs, generator=generator) * (size[drawn] - 1)).long()
+    members = groups.cpu().argsort(stable=True)
+    start = (size.cumsum(0) - size)[drawn]
+    left, right = members[start + first], members[start + (first + further) % size[drawn]]
+    batches = zip(torch.split(left, 64), torch.split(right, 64), strict=True)
+    return sum(float(ssim(images[a], images[b]).double().sum()) for a, b in batches) / pairs
+
+
+def _comparable(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in float32 or better."""
+    if first.ndim != 4 or first.shape != second.shape:
+        raise UserError(f"images have shapes {list(first.shape)} and {list(second.shape)}: both must be [N, C, H, W]")
+    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+    return first.to(dtype), second.to(dtype)
