@@ -9,10 +9,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 from dgnet import figures
+from dgnet.data.images import Pixels
 from dgnet.errors import UserError
 
 
-def plain(*levels: int, height: int = 4, width: int = 3) -> figures.Pixels:
+def plain(*levels: int, height: int = 4, width: int = 3) -> Pixels:
     """Pictures of one gray level each: [len(levels), height, width, 3]."""
     return np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), height, width, 3)).copy()
 

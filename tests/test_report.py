@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from dgnet import charts, figures, report
+from dgnet.data.images import Pixels
 from dgnet.report import Grid, Interpolation, Report, Retrieval
 
 TITLES = [
@@ -30,7 +31,7 @@ TITLES = [
 HOSTILE = '<script>alert("&")</script>'
 
 
-def pictures(*shape: int) -> figures.Pixels:
+def pictures(*shape: int) -> Pixels:
     return np.random.default_rng(0).integers(256, size=(*shape, 16, 8, 3), dtype=np.uint8)
 
 

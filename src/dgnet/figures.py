@@ -15,9 +15,9 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from dgnet.data.images import Pixels
 from dgnet.errors import UserError
 
-Pixels = npt.NDArray[np.uint8]  # [..., H, W, 3], RGB
 Cell = Pixels | str | None
 """A picture [H, W, 3], a few words, or an empty place."""
 
@@ -138,15 +138,12 @@ def _mosaic(
     marks: Sequence[Sequence[bool | None]] | None = None,
 ) -> str:
     """Rows of cells as an SVG; after rows and columns that are `apart` there is more room. Marks say right or wrong."""
-    gap, wide, margin = 4, 16, 132 if row_labels else 0
+    margin = 132 if row_labels else 0
+    gap, wide = (4, 16) if marks is None else (12, 24)
     columns = max(len(row) for row in rows)
     height, width = next(cell.shape[:2] for row in rows for cell in row if isinstance(cell, np.ndarray))
     w = min(74.0, (PAGE - margin - len(apart_columns) * (wide - gap)) / columns - gap)
     h = w * height / width
-    if marks is not None:
-        gap, wide = 12, 24
-        w = min(w, (PAGE - margin - len(apart_columns) * (wide - gap)) / columns - gap)
-        h = w * height / width
 
     def offset(place: int, size: float, apart: Sequence[int]) -> float:
         return place * (size + gap) + sum(wide - gap for before in apart if before < place)

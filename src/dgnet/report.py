@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgnet import charts, figures
-from dgnet.figures import Pixels
+from dgnet.data.images import Pixels
 
 Figures = Mapping[str, Mapping[str, float]]
 """Rows of a table by name, each with its values by the names of the columns."""
