@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from dgnet import console
+from dgnet import console, memory
 from dgnet.data.batches import OneStream, shuffled
 from dgnet.data.images import ImageStore
 from dgnet.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
+    memory.keep_freed()
     torch.set_num_threads(1)  # one thread per batch, and as many batches at a time as there are cores
 
     with tempfile.TemporaryDirectory() as temporary:

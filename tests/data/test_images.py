@@ -306,7 +306,7 @@ def test_a_killed_builder_is_cleaned_up_after(
     assert builder.pid is not None
     os.kill(builder.pid, signal.SIGKILL)
     builder.join()
-    assert cached(cache) == [".partial"]
+    assert cached(cache) == [".part"]
     store = ImageStore(photos, 16, 8, cache)
     np.testing.assert_array_equal(store[[11]][0].numpy(), by_pillow(photos[11], (8, 16)))
     assert cached(cache) == [".images"]

@@ -3,9 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from dgnet.data.transforms import augment, denormalise, normalise, random_erasing
+from dgnet.data.transforms import (
+    _move_at_once,
+    _move_one_by_one,
+    augment,
+    denormalise,
+    normalise,
+    random_erasing,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -76,6 +85,17 @@ def test_augment_equals_padding_and_cropping_one_by_one(pad: int) -> None:
         assert found is not None
         places.add(found)
     assert len(places) > 15 or pad < 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 12), st.integers(0, 2**32))
+def test_both_ways_of_moving_images_are_one(height: int, width: int, pad: int, seed: int) -> None:
+    images = pictures(6, height, width)
+    mirrored = torch.rand(6, generator=seeded(seed)) < 0.5
+    down = torch.randint(-pad, pad + 1, (6,), generator=seeded(seed)).clamp(1 - height, height - 1)
+    right = torch.randint(-pad, pad + 1, (6,), generator=seeded(seed + 1)).clamp(1 - width, width - 1)
+    one, other = (move(images, mirrored, down, right) for move in (_move_at_once, _move_one_by_one))
+    assert torch.equal(one, other)
 
 
 def test_flip_alone() -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -132,11 +132,12 @@ class OneStream(Stream[Single]):
     ) -> None:
         y = _labels(images, labels)
         batch, self.batches_per_epoch = _batches(order, seed, stream=0)
+        to = partial(torch.Tensor.to, device=device, non_blocking=True)
 
         def make(t: int) -> Single:
             index = batch(t)
             x = _load(images, index, _generator(seed, "augment", t), augment, device)
-            return Single(index.to(device), x, y[index].to(device))
+            return Single(to(index), x, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": batch(0).numel()}, prefetch)
 
@@ -171,6 +172,7 @@ class TwoStreams(Stream[Batch]):
         y = _labels(images, labels)
         order = order or shuffled(len(y), half_batch)
         (a, self.batches_per_epoch), (b, _) = (_batches(order, seed, stream) for stream in (0, 1))
+        to = partial(torch.Tensor.to, device=device, non_blocking=True)
         positives = Positives(y)
         if positives.alone:
             console.notice(f"identities with a single photo, which is its own positive: {positives.alone}")
@@ -180,7 +182,7 @@ class TwoStreams(Stream[Batch]):
             positive = positives.draw(index, _generator(seed, "positive", t))
             both = torch.cat([index, positive])
             x, x_pos = _load(images, both, _generator(seed, "augment", t), augment, device).chunk(2)
-            return Batch(index.to(device), positive.to(device), x, x_pos, y[index].to(device))
+            return Batch(to(index), to(positive), x, x_pos, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a(0).numel()}, prefetch)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.errors import UserError
+from dgnet.files import replacing
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -80,8 +81,6 @@ class ImageStore:
         UserError: an unreadable file, no readable file at all, or no room for the cache.
     """
 
-    kept: npt.NDArray[np.int64]
-
     def __init__(
         self,
         paths: Sequence[Path],
@@ -106,7 +105,7 @@ class ImageStore:
             bad = self._decode_all(partial(_put, self._pixels))
         elif self._skip:
             bad = self._decode_all(lambda start, rows: None)
-        self.kept = np.flatnonzero(bad == 0)
+        self.kept: npt.NDArray[np.int64] = np.flatnonzero(bad == 0)
         if dropped := [str(self.paths[place]) for place in np.flatnonzero(bad)]:
             names = ", ".join(dropped[:20] + ["..."] * (len(dropped) > 20))
             console.warn(f"left out {len(dropped)} of {len(paths)} images, which cannot be read: {names}")
@@ -177,16 +176,9 @@ class ImageStore:
         if shutil.disk_usage(file.parent).free < size + _SPARE:
             raise OSError(errno.ENOSPC, "not enough free space")
         console.notice(f"decoding {len(self.paths)} images once into {file} ({_megabytes(size)})")
-        unfinished = file.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with unfinished.open("wb") as out:
-                bad = self._decode_all(lambda _, rows: out.writelines(row.data for row in rows))
-                out.write(bad.data)
-                out.flush()
-                os.fsync(out.fileno())
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(file) as part, part.open("wb") as out:
+            bad = self._decode_all(lambda _, rows: out.writelines(row.data for row in rows))
+            out.write(bad.data)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{_FORMAT} {self.height}x{self.width}".encode())
@@ -218,7 +210,7 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError:
             yield
             return
-        for leftover in folder.glob("*.partial"):
+        for leftover in folder.glob(".*.part"):
             leftover.unlink()
         yield
 
