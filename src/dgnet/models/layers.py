@@ -131,7 +131,11 @@ class _GroupedStatistics(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
+            if self.remember:
+                return super().forward(x)
+            # Copies: backward reads these again, and a pass in training mode may have moved the originals by then.
+            fixed = (self.running_mean.clone(), self.running_var.clone())  # type: ignore[union-attr]
+            return F.batch_norm(x, *fixed, self.weight, self.bias, False, 0.0, self.eps)
         running = (self.running_mean, self.running_var) if self.remember else (None, None)
         normalised = [
             F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
