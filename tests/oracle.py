@@ -1,0 +1,250 @@
+"""One iteration of DG-Net word for word: the half-batches a and b one after the other, frozen networks as deep copies.
+
+Written from the specification of the method, as a test oracle and as what the step is timed against. It shares the
+network classes with the program, nothing of `dgnet.train.step` and `dgnet.losses`, and it repeats what the published code
+wastes: deep copies in every iteration that collect gradients, and gradients of D in the generator's step, thrown away.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import SGD, Adam
+
+from dgnet.config import Config
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline
+
+Halves = tuple[Tensor, Tensor]
+
+
+class Result(NamedTuple):
+    """What one iteration saw; `_a` and `_b` in the order of the pairs."""
+
+    terms: dict[str, Halves]  # before their weights
+    weights: dict[str, float]
+    total: Tensor
+    discriminator: Halves  # with the penalty and its factor
+    penalty: Halves  # without
+    gradients: dict[str, Tensor | None]  # of every parameter when its optimiser steps
+
+
+class Oracle:
+    """The whole state of a training: networks (no grouped statistics), optimisers, the generator of random numbers."""
+
+    def __init__(self, net: DGNet, teachers: Sequence[Baseline], config: Config, generator: torch.Generator) -> None:
+        self.net, self.teachers, self.config, self.generator = net, list(teachers), config, generator
+        train, E_a = config.train, net.appearance
+        adam = {"lr": train.learning_rate, "betas": train.betas, "weight_decay": train.weight_decay}
+        self.adam_generator = Adam([*net.structure.parameters(), *net.decoder.parameters()], **adam)
+        self.adam_discriminator = Adam(net.discriminator.parameters(), **adam)
+        self.sgd = SGD(
+            [
+                {"params": list(E_a.backbone.parameters()), "lr": train.backbone_learning_rate},
+                {"params": list(E_a.heads.parameters()), "lr": train.head_learning_rate},
+            ],
+            momentum=train.momentum,
+            nesterov=True,
+            weight_decay=train.weight_decay,
+        )
+        self.rates = [(g, g["lr"]) for o in self.optimizers for g in o.param_groups]
+
+    @property
+    def optimizers(self) -> tuple[Adam, Adam, SGD]:
+        return self.adam_generator, self.adam_discriminator, self.sgd
+
+    def __call__(
+        self, xa: Tensor, xb: Tensor, xpa: Tensor, xpb: Tensor, la: Tensor, lb: Tensor, iteration: int,
+        erased: Sequence[Tensor] | None = None,
+    ) -> Result:  # fmt: skip
+        """One iteration. `erased`: the erased pixels of xa, xb, xpa, xpb, bool [B, 1, H, W]; none: erasing is off."""
+        config, net = self.config, self.net
+        loss, appearance = config.loss, config.model.appearance
+        E_s, E_a, G, D = net.structure, net.appearance, net.decoder, net.discriminator
+        paper = appearance.gradient == "paper"
+        for group, rate in self.rates:
+            group["lr"] = rate * config.train.decay ** sum(iteration >= m for m in config.train.milestones)
+
+        # Forward.
+        s_a, s_b = E_s(self.structure_of(xa)), E_s(self.structure_of(xb))
+        f_a, logits_a = E_a(xa)
+        f_b, logits_b = E_a(xb)
+        fp_a, logits_pa = E_a(xpa)
+        fp_b, logits_pb = E_a(xpb)
+        if erased is not None:
+            logits_a, logits_b, logits_pa, logits_pb = (
+                E_a(x.masked_fill(mask, 0.0)).logits for x, mask in zip((xa, xb, xpa, xpb), erased, strict=True)
+            )
+        if not paper:
+            f_a, f_b, fp_a, fp_b = f_a.detach(), f_b.detach(), fp_a.detach(), fp_b.detach()
+        x_ba, x_ab = G(s_b, f_a), G(s_a, f_b)
+        x_aa, x_bb = G(s_a, f_a), G(s_b, f_b)
+        x_aap, x_bbp = G(s_a, fp_a), G(s_b, fp_b)
+
+        # Discriminator.
+        self.adam_discriminator.zero_grad()
+        dis_a, reg_a = self.discriminator_loss(x_ba.detach(), xa)
+        dis_b, reg_b = self.discriminator_loss(x_ab.detach(), xb)
+        (loss.adversarial * (dis_a + dis_b)).backward()
+        gradients = {f"discriminator.{name}": p.grad.clone() for name, p in D.named_parameters()}
+        self.adam_discriminator.step()
+
+        # Generator and identity.
+        terms: dict[str, Halves] = {}
+        fixed_E_a = fixed(E_a, batch_statistics=appearance.train_bn)
+        if torch.rand((), generator=self.generator) < loss.tune_encoder:
+            sr_a, sr_b = E_s(self.structure_of(x_ab.detach())), E_s(self.structure_of(x_ba.detach()))
+        else:
+            fixed_E_s = fixed(E_s)
+            sr_a, sr_b = fixed_E_s(self.structure_of(x_ab)), fixed_E_s(self.structure_of(x_ba))
+        fr_a, logits_ba = fixed_E_a(x_ba)
+        fr_b, logits_ab = fixed_E_a(x_ab)
+        if not paper:
+            fr_a, fr_b = fr_a.detach(), fr_b.detach()
+        terms["image"] = l1(x_aa, xa), l1(x_bb, xb)
+        terms["same_identity"] = l1(x_aap, xa), l1(x_bbp, xb)
+        terms["structure_code"] = l1(sr_a, s_a.detach()), l1(sr_b, s_b.detach())
+        terms["appearance_code"] = l1(fr_a, f_a.detach()), l1(fr_b, f_b.detach())
+        terms["cycle"] = l1(G(sr_a, fr_a), xa), l1(G(sr_b, fr_b), xb)
+        terms["identity"] = self.recognised(logits_a, la), self.recognised(logits_b, lb)
+        terms["positive_identity"] = self.recognised(logits_pa, la), self.recognised(logits_pb, lb)
+        terms["generated_identity"] = self.recognised(logits_ba, la), self.recognised(logits_ab, lb)
+        terms["adversarial"] = self.deceive(x_ba), self.deceive(x_ab)
+
+        seen_ba = E_a(x_ba.detach()).logits
+        seen_ab = E_a(x_ab.detach()).logits
+        if self.teachers and appearance.heads != "pcb":
+            q_ba = self.soft_labels(x_ba.detach(), la, lb)
+            q_ab = self.soft_labels(x_ab.detach(), lb, la)
+            terms["primary"] = kl(q_ba, seen_ba[0]), kl(q_ab, seen_ab[0])
+        if appearance.heads == "two":
+            terms["fine_identity"] = F.cross_entropy(logits_a[1], la), F.cross_entropy(logits_b[1], lb)
+            terms["fine_grained"] = F.cross_entropy(seen_ba[1], lb), F.cross_entropy(seen_ab[1], la)
+
+        weights = self.weights(iteration)
+        total = sum((weights[name] * (a + b) for name, (a, b) in terms.items()), torch.zeros_like(s_a[0, 0, 0, 0]))
+        self.adam_generator.zero_grad()
+        self.sgd.zero_grad()
+        total.backward()
+        learning = {"structure": E_s, "decoder": G, "appearance": E_a}
+        for part, network in learning.items():
+            gradients |= {f"{part}.{name}": p.grad for name, p in network.named_parameters()}
+        self.adam_generator.step()
+        self.sgd.step()
+        return Result(terms, weights, total.detach(), (dis_a, dis_b), (reg_a, reg_b), gradients)
+
+    def weights(self, iteration: int) -> dict[str, float]:
+        """Each term's weight in this iteration, grown iteration by iteration."""
+        loss = self.config.loss
+        grown = {"structure_code": 0.0, "appearance_code": 0.0, "cycle": 0.0, "teacher": 0.0}
+        for past in range(1, iteration + 1):
+            for name in grown:
+                warm_up = loss.teacher_warm_up if name == "teacher" else loss.warm_up
+                if past > warm_up.start:
+                    grown[name] = min(grown[name] + warm_up.per_iteration, getattr(loss, name))
+        teacher = grown.pop("teacher")
+        return grown | {
+            "image": loss.image,
+            "same_identity": loss.same_identity,
+            "identity": loss.identity,
+            "fine_identity": loss.identity * teacher * loss.fine_grained,
+            "positive_identity": loss.positive_identity,
+            "generated_identity": loss.generated_identity,
+            "adversarial": loss.adversarial,
+            "primary": teacher * loss.primary,
+            "fine_grained": teacher * loss.fine_grained,
+        }
+
+    def structure_of(self, x: Tensor) -> Tensor:
+        return self.net.structure_of(x, self.generator)
+
+    def recognised(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
+        """Cross-entropy of the primary head; of PCB's stripes, the average."""
+        if self.config.model.appearance.heads == "pcb":
+            return sum((F.cross_entropy(stripe, y) for stripe in logits), torch.zeros_like(logits[0][0, 0])) / len(
+                logits
+            )
+        return F.cross_entropy(logits[0], y)
+
+    def discriminator_loss(self, fake: Tensor, real: Tensor) -> Halves:
+        """D's loss on one half, with R1, and R1 alone before its factor."""
+        kind, D = self.config.model.discriminator.kind, self.net.discriminator
+        real = real.clone().requires_grad_()
+        total = penalty = torch.zeros_like(real[0, 0, 0, 0])
+        for judged_fake, judged_real in zip(D(fake), D(real), strict=True):
+            if kind == "lsgan":
+                total = total + (judged_fake**2).mean() + ((judged_real - 1) ** 2).mean()
+            elif kind == "nsgan":
+                probably_fake, probably_real = judged_fake.sigmoid(), judged_real.sigmoid()
+                total = total + F.binary_cross_entropy(probably_fake, torch.zeros_like(probably_fake))
+                total = total + F.binary_cross_entropy(probably_real, torch.ones_like(probably_real))
+                judged_real = probably_real
+            else:
+                total = total + judged_fake.mean() - judged_real.mean()
+                total = total + 0.001 * ((judged_fake**2).sum() + (judged_real**2).sum())
+            (slope,) = torch.autograd.grad(judged_real.sum(), real, create_graph=True)
+            penalty = penalty + (slope**2).sum((1, 2, 3)).mean()
+        return total + self.config.loss.r1 * penalty, penalty
+
+    def deceive(self, fake: Tensor) -> Tensor:
+        """What the generator minimises on one half."""
+        kind = self.config.model.discriminator.kind
+        total = torch.zeros_like(fake[0, 0, 0, 0])
+        for judged in self.net.discriminator(fake):
+            if kind == "lsgan":
+                total = total + 2 * ((judged - 1) ** 2).mean()
+            elif kind == "nsgan":
+                total = total + F.binary_cross_entropy(judged.sigmoid(), torch.ones_like(judged))
+            else:
+                total = total - judged.mean() + 0.001 * (judged**2).sum()
+        return total
+
+    def soft_labels(self, x: Tensor, appearance: Tensor, structure: Tensor) -> Tensor:
+        """The teacher's labels of generated images [B, 3, H, W] with these two labels [B] each."""
+        predictions = []
+        with torch.no_grad():
+            for baseline in self.teachers:
+                teacher = fixed(baseline, batch_statistics=self.config.model.appearance.train_bn)
+                prediction = teacher(x).softmax(1) + teacher(x.flip(3)).softmax(1)
+                predictions.append(prediction / prediction.sum(1, keepdim=True))
+        prediction = sum(predictions, torch.zeros_like(predictions[0])) / len(predictions)
+        labels = torch.zeros_like(prediction)
+        for row, (mine, theirs) in enumerate(zip(appearance.tolist(), structure.tolist(), strict=True)):
+            match self.config.loss.teacher_style:
+                case "soft":
+                    labels[row] = prediction[row]
+                case "hard":
+                    labels[row, prediction[row].argmax()] = 1.0
+                case "appearance":
+                    labels[row, mine] = 1.0
+                case "uniform":
+                    labels[row] = 1.0 / len(labels[row])
+                case "two_labels":
+                    for label in {mine, theirs}:
+                        labels[row, label] = prediction[row, label]
+                    labels[row] /= labels[row].sum()
+        return labels
+
+
+def fixed(network: nn.Module, *, batch_statistics: bool = False) -> nn.Module:
+    """A deep copy in eval mode, its batch norms in training mode with `batch_statistics`."""
+    twin = copy.deepcopy(network).eval()
+    for module in twin.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(batch_statistics)
+    return twin
+
+
+def l1(u: Tensor, v: Tensor) -> Tensor:
+    return (u - v).abs().mean()
+
+
+def kl(labels: Tensor, logits: Tensor) -> Tensor:
+    """KL(labels || softmax(logits)), summed over classes, mean over the batch; 0 log 0 = 0."""
+    return (torch.special.xlogy(labels, labels) - labels * logits.log_softmax(1)).sum(1).mean()
