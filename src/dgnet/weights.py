@@ -1,70 +1,240 @@
-"""Weights in and out: our safetensors, the published checkpoints, ImageNet backbones.
+"""Weights on disk: the files that dgnet writes and reads, and the ImageNet weights from which a backbone starts.
 
-Nothing is unpickled but published `.pt`/`.pth` files, and those through `torch.load(weights_only=True)`.
+Ours are safetensors with the configuration inside. Other people's `.pt` and `.pth` files are read through
+`torch.load(weights_only=True)`, which builds tensors and runs nothing.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
 
-from torch import Tensor
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+from dgnet import __version__
+from dgnet.config import Config, from_dict, to_dict
+from dgnet.errors import UserError
+from dgnet.files import file_hash as file_hash
+from dgnet.files import local_file, replacing
+from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.perceptual import Perceptual
+from dgnet.models.resnet import DEPTHS, Bottleneck, ResNet
+from dgnet.models.teacher import Baseline
 
-# Published key -> ours, as regular expressions tried in order, the first that matches; the files by their short names.
-PUBLISHED: dict[str, list[Rule]] = {
-    "gen": [
-        (r"enc_content\.model\.([0-3])\.conv\.", r"structure.stem.\1."),
-        (r"enc_content\.model\.4\.model\.(\d+)\.(?:model\.0\.)?nonloc\.", r"structure.residual.\1.nonloc."),
-        (r"enc_content\.model\.4\.model\.(\d+)\.model\.0\.conv\.", r"structure.residual.\1.first."),
-        (r"enc_content\.model\.4\.model\.(\d+)\.model\.1\.conv\.", r"structure.residual.\1.second."),
-        (r"enc_content\.model\.5\.conv1\.conv\.", r"structure.pyramid.point."),
-        (r"enc_content\.model\.5\.conv6\.(\d)\.conv\.", r"structure.pyramid.dilated.0.\1."),
-        (r"enc_content\.model\.5\.conv12\.(\d)\.conv\.", r"structure.pyramid.dilated.1.\1."),
-        (r"enc_content\.model\.5\.conv18\.(\d)\.conv\.", r"structure.pyramid.dilated.2.\1."),
-        (r"enc_content\.model\.5\.fuse\.conv\.", r"structure.pyramid.fuse."),
-        (r"dec\.model\.1\.model\.(\d+)\.(?:model\.0\.)?nonloc\.", r"decoder.residual.\1.nonloc."),
-        (r"dec\.model\.1\.model\.(\d+)\.model\.0\.conv\.", r"decoder.residual.\1.first."),
-        (r"dec\.model\.1\.model\.(\d+)\.model\.1\.conv\.", r"decoder.residual.\1.second."),
-        (r"dec\.model\.3\.(?:conv\.)?", r"decoder.upsample.1."),
-        (r"dec\.model\.5\.(?:conv\.)?", r"decoder.upsample.3."),
-        (r"dec\.model\.([678])\.conv\.", lambda m: f"decoder.paint.{int(m[1]) - 6}."),
-        (r"mlp_w(\d+)\.model\.(\d)\.fc\.", lambda m: f"decoder.scales.{int(m[1]) - 1}.layers.{m[2]}."),
-        (r"mlp_b(\d+)\.model\.(\d)\.fc\.", lambda m: f"decoder.shifts.{int(m[1]) - 1}.layers.{m[2]}."),
-    ],
-    "id": [
-        (r"model\.", r"appearance.backbone."),
-        (r"classifier(\d?)\.add_block\.0\.", lambda m: f"appearance.heads.{int(m[1] or 1) - 1}.reduce."),
-        (r"classifier(\d?)\.add_block\.1\.", lambda m: f"appearance.heads.{int(m[1] or 1) - 1}.norm."),
-        (r"classifier(\d?)\.classifier\.0\.", lambda m: f"appearance.heads.{int(m[1] or 1) - 1}.classify."),
-    ],
-    "dis": [
-        (r"cnns\.(\d)\.(\d+)\.(?:model\.0\.)?nonloc\.", r"discriminator.scales.\1.\2.nonloc."),
-        (r"cnns\.(\d)\.(\d+)\.model\.0\.conv\.", r"discriminator.scales.\1.\2.first."),
-        (r"cnns\.(\d)\.(\d+)\.model\.1\.conv\.", r"discriminator.scales.\1.\2.second."),
-        (r"cnns\.(\d)\.(\d+)\.(?:conv\.)?", r"discriminator.scales.\1.\2."),
-        (r"cnn\.(\d)\.(?:conv\.)?", lambda m: f"discriminator.layers.{2 * int(m[1])}."),
-    ],
-    "teacher": [
-        (r"model\.", r"backbone."),
-        (r"classifier\.add_block\.0\.", r"head.reduce."),
-        (r"classifier\.add_block\.1\.", r"head.norm."),
-        (r"classifier\.classifier\.0\.", r"head.classify."),
-    ],
+FORMAT = 1  # of the metadata; this program cannot read a higher one
+SHOWN = 8  # tensors named in one error
+
+Kind = Literal["joint", "teacher"]
+Net = TypeVar("Net", bound=nn.Module)
+
+KINDS: dict[Kind, str] = {"joint": "a DG-Net (model.safetensors)", "teacher": "a teacher (teacher.safetensors)"}
+
+# Torchvision's first weights (V1), which the published method starts from, and those of IBN-Net.
+_TORCHVISION = "https://download.pytorch.org/models"
+_IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
+IMAGENET = {
+    "resnet18": f"{_TORCHVISION}/resnet18-f37072fd.pth",
+    "resnet34": f"{_TORCHVISION}/resnet34-b627a593.pth",
+    "resnet50": f"{_TORCHVISION}/resnet50-0676ba61.pth",
+    "resnet101": f"{_TORCHVISION}/resnet101-63fe2227.pth",
+    "resnet18_ibn_a": f"{_IBN_NET}/resnet18_ibn_a-2f571257.pth",
+    "resnet34_ibn_a": f"{_IBN_NET}/resnet34_ibn_a-94bc1577.pth",
+    "resnet50_ibn_a": f"{_IBN_NET}/resnet50_ibn_a-d9d0bb7b.pth",
+    "resnet101_ibn_a": f"{_IBN_NET}/resnet101_ibn_a-59ea0ac6.pth",
+    "vgg16": f"{_TORCHVISION}/vgg16-397923af.pth",
 }
-# Published tensors that no network uses: ImageNet's classifier, and running statistics of norms that are never in use.
-UNUSED = re.compile(r"model\.fc\.|dec\..*\.norm\.running_")
+_RESNET_BODY = re.compile(r"(?:(?:module|model|backbone|appearance)\.)*((?:conv1|bn1|layer[1-4])\..+)")
+_VGG_BODY = re.compile(r"(?:(?:module|model)\.)*(features\..+)")
+_RESNET_ADVICE = (
+    "give a local file, model.appearance.weights=FILE, or start from random weights, model.appearance.weights=scratch "
+    "(a teacher: teacher.weights)"
+)
+_VGG_ADVICE = "give a local file, loss.perceptual_weights=FILE, or leave the term out, loss.perceptual=0"
 
 
-def from_published(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a published file of this `kind` (a key of `PUBLISHED`) under our names; unknown keys keep theirs."""
-    return {_renamed(key, PUBLISHED[kind]): tensor for key, tensor in tensors.items() if not UNUSED.match(key)}
+@dataclass(frozen=True)
+class Loaded(Generic[Net]):
+    """A network as it was saved, in evaluation mode, and what its file says of it."""
+
+    net: Net
+    config: Config
+    identities: list[int]
+    """The data set's number of each class; empty where the file does not know (imported weights)."""
+    version: str
+    """Of the dgnet that wrote the file."""
+    hash: str
+    """SHA-256 of the file."""
 
 
-def _renamed(key: str, rules: list[Rule]) -> str:
-    for pattern, ours in rules:
-        renamed, found = re.subn("^" + pattern, ours, key)
-        if found:
-            return renamed
-    return key
+def save_model(path: Path, module: nn.Module, config: Config, kind: Kind, identities: Sequence[int]) -> None:
+    """Write the weights of `module` for use, with all that is needed to build it again.
+
+    `identities` names the classes in their order (empty: unknown). What stood at `path` stays whole until the new file
+    is safely on disk. Raises `UserError` where it cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "kind": kind,
+        "config": to_dict(config),
+        "identities": [int(identity) for identity in identities],
+    }
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    try:
+        with replacing(Path(path)) as part:
+            part.write_bytes(save(tensors, {"dgnet": json.dumps(about)}))  # one entry: several come in random order
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from None
+
+
+def load_joint(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet]:
+    """The DG-Net of a `model.safetensors`. Raises `UserError` that names the file and what is wrong with it."""
+    return _load(Path(path), "joint", DGNet, "appearance.heads.0.classify.weight", device)
+
+
+def load_teacher(path: str | Path, device: str | torch.device = "cpu") -> Loaded[Baseline]:
+    """The network of a `teacher.safetensors`. Raises `UserError` that names the file and what is wrong with it."""
+    return _load(Path(path), "teacher", build_baseline, "head.classify.weight", device)
+
+
+def pretrained(backbone: ResNet, source: str) -> None:
+    """Give `backbone` the weights of `source`; a classifier and other parts of that file are passed over.
+
+    `source`: `scratch` (changes nothing), `imagenet`, a local file (ours, or with torchvision's names), a URL with its
+    hash (`https://...#sha256=...`) or `hub:user/name/file`. Raises `UserError`; never falls back on anything.
+    """
+    if source == "scratch":
+        return
+    if source == "imagenet":
+        name, width = backbone_of(backbone.state_dict())
+        if width != 64:
+            raise UserError(f"backbone_width = {width}: ImageNet weights are for 64 alone; {_RESNET_ADVICE}")
+        source = IMAGENET[name]
+    _fill(backbone, source, _RESNET_BODY, "ResNet", _RESNET_ADVICE)
+
+
+def perceptual_weights(net: Perceptual, source: str) -> None:
+    """Give `net` the convolutions of a VGG-16; `source` as in `pretrained`, without `scratch`. Raises `UserError`."""
+    _fill(net, IMAGENET["vgg16"] if source == "imagenet" else source, _VGG_BODY, "VGG-16", _VGG_ADVICE)
+
+
+def backbone_of(state: Mapping[str, Tensor]) -> tuple[str, int]:
+    """Name and width of the ResNet with this state dict. Raises `UserError` if it is none that dgnet knows."""
+    stages = [{key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")} for stage in (1, 2, 3, 4)]
+    depths = tuple(len(blocks) for blocks in stages)
+    bottleneck = "layer1.0.conv3.weight" in state
+    for name, (block, known) in DEPTHS.items():
+        if depths == known and bottleneck == (block is Bottleneck) and "conv1.weight" in state:
+            ibn = "_ibn_a" if "layer1.0.bn1.IN.weight" in state else ""
+            return name + ibn, len(state["conv1.weight"])
+    raise UserError(f"no backbone that dgnet knows ({', '.join(DEPTHS)}): its stages have {depths} blocks")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a PyTorch file (`.pt`, `.pth`) with a state dict.
+
+    Raises `UserError` if the file is missing, damaged, or would have to run code to be read.
+    """
+    return _read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_pickled(path)
+
+
+def mismatches(needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Each tensor that does not fit, and how: `is missing`, `is unknown` or `is [2, 3], not [3, 3]`."""
+    wrong = [(key, "is missing") for key in needed if key not in found]
+    for key, tensor in found.items():
+        if key not in needed:
+            wrong.append((key, "is unknown"))
+        elif tensor.shape != needed[key].shape:
+            wrong.append((key, f"is {list(tensor.shape)}, not {list(needed[key].shape)}"))
+    return wrong
+
+
+def in_words(wrong: Sequence[tuple[str, str]]) -> str:
+    """What `mismatches` found, in one line that names the first few."""
+    shown = "; ".join(f"{key} {what}" for key, what in wrong[:SHOWN])
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return f"{len(wrong)} tensor{'s do' if len(wrong) > 1 else ' does'} not fit: {shown}{more}"
+
+
+def with_counters(needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`found`, with the batch counters of `needed` where it has none: old files lack them, and nothing reads them."""
+    return {key: tensor for key, tensor in needed.items() if key.endswith(".num_batches_tracked")} | dict(found)
+
+
+def _load(
+    path: Path, kind: Kind, build: Callable[[Config, int], Net], classifier: str, device: str | torch.device
+) -> Loaded[Net]:
+    tensors, metadata = _read_safetensors(path)
+    if "dgnet" not in metadata:
+        raise UserError(f"{path}: not written by dgnet; published checkpoints are read by `dgnet weights import`")
+    try:
+        about = json.loads(metadata["dgnet"])
+        version = str(about["version"])
+        if int(about["format"]) > FORMAT:
+            raise UserError(f"{path}: written by dgnet {version}, a newer one than this ({__version__}): update dgnet")
+        if about["kind"] != kind:
+            raise UserError(f"{path}: holds {KINDS[about['kind']]}; {KINDS[kind]} is needed")
+        config = from_dict(about["config"], str(path))
+        identities = [int(identity) for identity in about["identities"]]
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from None
+    classes = len(tensors[classifier]) if classifier in tensors else len(identities)
+    if identities and len(identities) != classes:
+        raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
+    with torch.device("meta"):
+        net = build(config, classes)
+    if wrong := mismatches(net.state_dict(), tensors):
+        raise UserError(f"{path}: {in_words(wrong)}")
+    net.load_state_dict(tensors, assign=True)
+    return Loaded(net.to(device).eval(), config, identities, version, file_hash(path))
+
+
+def _fill(net: nn.Module, source: str, body: re.Pattern[str], what: str, advice: str) -> None:
+    """Load into `net` the tensors of `source` whose keys are like `body`, under the names in its group."""
+    path = local_file(source, advice)
+    found = {match[1]: tensor for key, tensor in read_tensors(path).items() if (match := body.fullmatch(key))}
+    if not found:
+        raise UserError(f"{path}: holds no {what}; {advice}")
+    needed = net.state_dict()
+    found = with_counters(needed, found)
+    if wrong := mismatches(needed, found):
+        raise UserError(f"{path}: not weights of this {what}: {in_words(wrong)}")
+    net.load_state_dict(found)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged, or not a safetensors file ({error})") from None
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        tree: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can fail in any way
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path}: refused, since it wants to call {forbidden[1]}; only plain tensors are read"
+            ) from None
+        raise UserError(f"{path}: damaged, or not a PyTorch file of plain tensors") from None
+    for nest in ("a", "state_dict", "model"):
+        if isinstance(tree, dict) and isinstance(tree.get(nest), dict):
+            tree = tree[nest]
+    pairs = tree.items() if isinstance(tree, dict) else ()
+    tensors = {str(key).removeprefix("module."): tensor for key, tensor in pairs if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise UserError(f"{path}: holds no named tensors")
+    return tensors

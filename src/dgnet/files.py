@@ -1,0 +1,107 @@
+"""Files that are whole or not there: replaced in one move, or fetched once with their hash checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from dgnet import __version__, console
+from dgnet.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which becomes `path` once it is safely on disk; on failure, nothing stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def local_file(source: str, advice: str) -> Path:
+    """Where `source` lies on this machine: a path, a URL (`https://...#sha256=HASH`) or `hub:user/name/file`.
+
+    What is fetched goes into the cache of torch.hub, or of the Hugging Face Hub. A URL needs no `#sha256=` if its file
+    is named after the start of its hash, as `resnet50-0676ba61.pth` is. Raises `UserError`, which ends with `advice`
+    where there is nothing to be had.
+    """
+    if re.match(r"(https?|file)://", source):
+        return _from_url(source, advice)
+    if source.startswith("hub:"):
+        return _from_hub(source, advice)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"weights {source!r}: no such file; {advice}")
+    return path
+
+
+def _from_url(source: str, advice: str) -> Path:
+    url, _, fragment = source.partition("#")
+    name = Path(urlsplit(url).path)
+    named = re.search(r"-([0-9a-f]{8,64})$", name.stem)
+    digest = fragment.removeprefix("sha256=").lower() or (named[1] if named else "")
+    if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
+        raise UserError(f"weights {source}: put #sha256=HASH behind the URL, so that the file can be checked")
+    cached = Path(torch.hub.get_dir(), "checkpoints", name.name if named else f"{name.stem}-{digest[:16]}{name.suffix}")
+    if cached.is_file() and file_hash(cached).startswith(digest):
+        return cached
+    try:
+        with replacing(cached) as part:
+            _download(url, part)
+            if not (got := file_hash(part)).startswith(digest):
+                raise UserError(
+                    f"weights {url}: its SHA-256 is {got}, not {digest}: damaged on the way, or another file"
+                )
+    except (OSError, HTTPException) as error:
+        raise UserError(f"weights {url}: cannot be fetched ({error}); {advice}") from None
+    return cached
+
+
+def _download(url: str, to: Path) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": f"dgnet/{__version__}"})
+    with (
+        urllib.request.urlopen(request, timeout=30) as reply,
+        to.open("wb") as file,
+        console.progress(speed_unit="MB") as bar,
+    ):
+        size = reply.headers["Content-Length"]
+        task = bar.add_task(f"fetching {url}", total=int(size) / 1e6 if size else None, note="")
+        while piece := reply.read(1_000_000):
+            file.write(piece)
+            bar.advance(task, len(piece) / 1e6)
+
+
+def _from_hub(source: str, advice: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise UserError(f"weights {source}: needs huggingface_hub: pip install 'dgnet[hub]'") from None
+    parts = source.removeprefix("hub:").split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise UserError(f"weights {source}: write it as hub:user/name/file")
+    user, name, file = parts
+    try:
+        return Path(hf_hub_download(repo_id=f"{user}/{name}", filename=file))
+    except (OSError, ValueError) as error:  # the hub's own errors are one or the other
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"weights {source}: cannot be fetched ({reason}); {advice}") from None
