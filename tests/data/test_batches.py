@@ -77,11 +77,13 @@ def test_each_pass_sees_every_photo_once_and_is_reshuffled() -> None:
 def test_photo_and_positive_are_augmented_independently() -> None:
     """Everybody has one photo, so photo and positive are the same picture, flipped and cropped differently."""
     picture = torch.arange(8 * 6 * 3, dtype=torch.uint8).view(1, 8, 6, 3).expand(64, -1, -1, -1)
-    batch = next(TwoStreams(picture, range(64), half_batch=32, augment=Augment(flip=0.5, pad=2)))
+    stream = TwoStreams(picture, range(64), half_batch=32, augment=Augment(flip=0.5, pad=2))
+    batch, following = take(stream, 2)
     assert torch.equal(batch.index, batch.positive_index)
     equal = (batch.x == batch.x_pos).flatten(1).all(dim=1).float().mean().item()
     assert equal < 0.15  # 1 in 50 by chance
     assert len(batch.x.flatten(1).unique(dim=0)) > 30  # of 50
+    assert (batch.x == following.x).flatten(1).all(dim=1).float().mean().item() < 0.15
 
 
 @settings(max_examples=25, deadline=None)
