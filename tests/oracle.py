@@ -1,8 +1,8 @@
 """One iteration of DG-Net word for word: the half-batches a and b one after the other, frozen networks as deep copies.
 
 Written from the specification of the method, as a test oracle and as what the step is timed against. It shares the
-network classes with the program, nothing of `dgnet.train.step` and `dgnet.losses`, and it repeats what the published code
-wastes: deep copies in every iteration that collect gradients, and gradients of D in the generator's step, thrown away.
+network classes with the program, but nothing of `dgnet.train.step` and `dgnet.losses`, and it wastes what the published
+code wastes: deep copies in every iteration, which collect gradients, and D's gradients in the generator's step.
 """
 
 from __future__ import annotations
@@ -97,11 +97,10 @@ class Oracle:
 
         # Generator and identity.
         terms: dict[str, Halves] = {}
-        fixed_E_a = fixed(E_a, batch_statistics=appearance.train_bn)
+        fixed_E_s, fixed_E_a = fixed(E_s), fixed(E_a, batch_statistics=appearance.train_bn)
         if torch.rand((), generator=self.generator) < loss.tune_encoder:
             sr_a, sr_b = E_s(self.structure_of(x_ab.detach())), E_s(self.structure_of(x_ba.detach()))
         else:
-            fixed_E_s = fixed(E_s)
             sr_a, sr_b = fixed_E_s(self.structure_of(x_ab)), fixed_E_s(self.structure_of(x_ba))
         fr_a, logits_ba = fixed_E_a(x_ba)
         fr_b, logits_ab = fixed_E_a(x_ab)
@@ -167,9 +166,7 @@ class Oracle:
     def recognised(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
         """Cross-entropy of the primary head; of PCB's stripes, the average."""
         if self.config.model.appearance.heads == "pcb":
-            return sum((F.cross_entropy(stripe, y) for stripe in logits), torch.zeros_like(logits[0][0, 0])) / len(
-                logits
-            )
+            return torch.stack([F.cross_entropy(stripe, y) for stripe in logits]).mean()
         return F.cross_entropy(logits[0], y)
 
     def discriminator_loss(self, fake: Tensor, real: Tensor) -> Halves:
