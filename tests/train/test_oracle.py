@@ -160,7 +160,7 @@ def test_equals_the_literal_iteration(case: Case) -> None:
 
 @pytest.mark.parametrize("teachers", [0, 2])
 def test_stays_equal_over_iterations(teachers: int) -> None:
-    """The optimisers, their schedule (a milestone at 5) and all that an iteration leaves behind; several teachers, none.
+    """The optimisers, their schedule (a milestone at 5) and all that iterations leave behind; several teachers, none.
 
     Rounding grows with every step, fastest where a batch norm sees two values only; hence half-batches of three.
     """
