@@ -104,6 +104,12 @@ def load_teacher(path: str | Path, device: str | torch.device = "cpu") -> Loaded
     return _load(Path(path), "teacher", build_baseline, "head.classify.weight", device)
 
 
+def load_any(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet] | Loaded[Baseline]:
+    """Either of the two above, whichever the file holds."""
+    kind = json.loads(_read_safetensors(Path(path))[1].get("dgnet", "{}")).get("kind")
+    return load_teacher(path, device) if kind == "teacher" else load_joint(path, device)
+
+
 def pretrained(backbone: ResNet, source: str) -> None:
     """Give `backbone` the weights of `source`; a classifier and other parts of that file are passed over.
 

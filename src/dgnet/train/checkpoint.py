@@ -6,16 +6,16 @@ A checkpoint is a tree of dictionaries and lists whose leaves are tensors or pla
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from dgnet.errors import UserError
+from dgnet.files import replacing
 
 _NAME = re.compile(r"(\d{8})\.safetensors")
 Tree = dict[str, Any]
@@ -28,17 +28,11 @@ def save(path: Path, tree: Tree) -> None:
     """
     tensors: dict[str, Tensor] = {}
     plain = _split(tree, "", tensors)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata={"tree": json.dumps(plain)})
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
+        with replacing(path) as part:
+            part.write_bytes(serialise(tensors, {"tree": json.dumps(plain)}))
+    except OSError as error:
         raise UserError(f"{path}: cannot be written ({error}); free some space or choose another run folder") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Tree:

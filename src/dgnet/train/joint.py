@@ -65,7 +65,7 @@ def train_joint(
         seed_of(train.seed, distributed.rank()),
         Augment(data.flip, data.pad),
         device,
-        prefetch=1,
+        prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
     )
     plan = Plan(
         run=run,

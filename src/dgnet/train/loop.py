@@ -128,7 +128,6 @@ class Loop(Generic[B]):
                     break
         if log:
             log.close()
-        self.stream.close()
         return self.done >= plan.iterations
 
     def _save(self) -> None:
@@ -190,4 +189,4 @@ def _numbers(tree: Any) -> Any:
     """Tensors in nested dictionaries as Python numbers, six digits."""
     if isinstance(tree, dict):
         return {key: _numbers(value) for key, value in tree.items()}
-    return float(f"{float(tree):.6g}") if isinstance(tree, Tensor) else tree
+    return float(f"{tree.item():.6g}") if isinstance(tree, Tensor) else tree

@@ -49,7 +49,7 @@ def train_teacher(
         seed_of(teacher.seed, distributed.rank()),
         Augment(data.flip, data.pad),
         device,
-        prefetch=1,
+        prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
     )
     per_epoch = stream.batches_per_epoch
 

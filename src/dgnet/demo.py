@@ -1,0 +1,193 @@
+"""The whole method at a small size, on people that the project draws: data, teacher, joint training, evaluation, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgnet import console, generate
+from dgnet.config import Config, to_yaml
+from dgnet.data.readers import read_dataset
+from dgnet.data.records import Dataset, Split
+from dgnet.data.synthetic import Factors, swap_truth, synthesize
+from dgnet.evaluate.feature_set import FeatureSet
+from dgnet.evaluate.protocol import evaluate_alphas, features
+from dgnet.evaluate.quality import colour_transfer, psnr, ssim
+from dgnet.evaluate.ranking import retrieve
+from dgnet.models.dgnet import DGNet
+from dgnet.report import Grid, Interpolation, Report, Retrieval, write_report
+from dgnet.train.joint import train_joint
+from dgnet.train.logs import read as read_log
+from dgnet.train.setup import device_named
+from dgnet.train.teacher import train_teacher
+from dgnet.weights import Loaded, load_joint, load_teacher
+
+SWAPS = 240  # pairs of held-out people over which the quality of swaps is measured
+
+
+def demo(folder: Path, config: Config, *, identities: int = 90, test_identities: int = 30) -> Path | None:
+    """Make everything below `folder`; finished stages are taken as they are. Returns the report's path, None if stopped.
+
+    The data are `identities` synthetic people, of whom `test_identities` are held out from all training.
+    """
+    began = time.monotonic()
+    device = device_named("auto")
+    height, width = config.data.height, config.data.width
+    people = folder / "people"
+    factors = synthesize(people, identities=identities, test_identities=test_identities, height=height, width=width)
+    dataset = read_dataset(people)
+
+    teacher = folder / "teacher" / "teacher.safetensors"
+    if not teacher.exists() and not _trained(train_teacher(config, dataset, teacher.parent, device, resume=_begun(teacher))):
+        return None
+    model = folder / "joint" / "model.safetensors"
+    if not model.exists() and not _trained(
+        train_joint(config, dataset, model.parent, [teacher], device, resume=_begun(model))
+    ):
+        return None
+
+    loaded, baseline = load_joint(model, device), load_teacher(teacher, device)
+    found = features(loaded.net, config, dataset, device)
+    ours = evaluate_alphas(loaded.net, found, config, "DG-Net", provenance={"weights": loaded.hash})
+    alone = features(baseline.net, config, dataset, device)
+    theirs = evaluate_alphas(baseline.net, alone, config, "teacher", provenance={"weights": baseline.hash})
+    for result in (*theirs, *ours):
+        result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
+
+    quality, examples = swap_quality(loaded.net, dataset.query, factors)
+    report = Report(
+        title="DG-Net on synthetic people",
+        config=to_yaml(config),
+        facts=_facts(dataset, loaded, time.monotonic() - began),
+        results={result.name: result.figures() for result in (*theirs, *ours)},
+        quality=quality,
+        swaps=examples,
+        **_pictures(loaded.net, dataset, config),
+        retrieval=_retrieval(found, dataset, config),
+        cmc={theirs[0].name: theirs[0].cmc[:50], ours[0].name: ours[0].cmc[:50]},
+        log=read_log(model.parent / "log.jsonl"),
+        teacher_log=read_log(teacher.parent / "log.jsonl"),
+    )
+    path = folder / "report.html"
+    write_report(path, report)
+    _last_screen(report, path)
+    return path
+
+
+def swap_quality(
+    net: DGNet, held_out: Split, factors: Factors, pairs: int = SWAPS, seed: int = 0
+) -> tuple[dict[str, Mapping[str, float]], dict[str, np.ndarray]]:
+    """How close G(s_i, f_j) comes to the drawing of structure i in appearance j: PSNR (dB) and SSIM by method, and examples.
+
+    The pairs are drawn from `held_out` photos of different people. The generator is compared with the photo i itself, and
+    with photo i whose channels are given the mean and deviation of photo j.
+    """
+    rng = np.random.default_rng(seed)
+    size = (factors.recipe["height"], factors.recipe["width"])
+    i, j = rng.integers(len(held_out), size=(2, 4 * pairs))
+    different = np.flatnonzero(held_out.identities[i] != held_out.identities[j])[:pairs]
+    i, j = i[different], j[different]
+    structure = generate.read([held_out.paths[k] for k in i], *size)
+    appearance = generate.read([held_out.paths[k] for k in j], *size)
+    drawn = [swap_truth(factors, held_out.paths[a], held_out.paths[b]) for a, b in zip(i, j, strict=True)]
+    truth = torch.from_numpy(np.stack(drawn))
+
+    methods = {
+        "DG-Net swap": generate.swap(net, structure, appearance)[0],
+        "copy of the structure image": structure,
+        "per-channel colour transfer": _to_bytes(colour_transfer(_unit(structure), _unit(appearance))),
+    }
+    quality: dict[str, Mapping[str, float]] = {
+        name: {
+            "PSNR": float(psnr(_unit(pictures), _unit(truth)).mean()),
+            "SSIM": float(ssim(_unit(pictures), _unit(truth)).mean()),
+        }
+        for name, pictures in methods.items()
+    }
+    rows = {"structure": structure, "appearance": appearance, **methods, "ground truth": truth}
+    return quality, {name: pictures[:10].numpy() for name, pictures in rows.items()}
+
+
+def _pictures(net: DGNet, dataset: Dataset, config: Config) -> dict[str, object]:
+    """Grid, reconstructions and interpolations of held-out people."""
+    size = (config.data.height, config.data.width)
+    query = dataset.query
+    one_each = [int(np.flatnonzero(query.identities == person)[n % 4 % (query.identities == person).sum()])
+                for n, person in enumerate(query.people)]  # fmt: skip
+    chosen = generate.read([query.paths[k] for k in one_each[:16]], *size)
+    structures, appearances = chosen[:10], chosen[-6:]
+    same = [int(np.flatnonzero(query.identities == query.identities[k])[-1]) for k in one_each[:10]]
+    positives = generate.read([query.paths[k] for k in same], *size)
+
+    there = generate.swap(net, structures, structures.roll(1, 0))[0]
+    back = generate.swap(net, there, there.roll(-1, 0))[0]
+    start, end = chosen[:3], chosen[3:6]
+    return {
+        "grid": Grid(*(t.numpy() for t in (generate.grid(net, structures, appearances), structures, appearances))),
+        "reconstructions": {
+            "photo": structures.numpy(),
+            "from its own codes": generate.swap(net, structures, structures)[0].numpy(),
+            "from another photo's appearance": generate.swap(net, structures, positives)[0].numpy(),
+            "in a neighbour's clothes": there.numpy(),
+            "and back again (cycle)": back.numpy(),
+        },
+        "appearance": Interpolation(
+            *(t.numpy() for t in (start, start, end, generate.interpolate_appearance(net, start, start, end)))
+        ),
+        "structure": Interpolation(
+            *(t.numpy() for t in (start, start, end, generate.interpolate_structure(net, start, start, end)))
+        ),
+    }
+
+
+def _retrieval(found: FeatureSet, dataset: Dataset, config: Config) -> Retrieval:
+    queries = np.linspace(0, len(dataset.query) - 1, 6).astype(np.int64)
+    ranked, correct = retrieve(found, queries, 10, alpha=config.evaluate.alphas[0])
+    size = (config.data.height, config.data.width)
+    answers = generate.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
+    photos = generate.read([dataset.query.paths[k] for k in queries], *size)
+    return Retrieval(photos.numpy(), answers.view(*ranked.shape, *size, 3).numpy(), correct)
+
+
+def _facts(dataset: Dataset, loaded: Loaded[DGNet], seconds: float) -> dict[str, str]:
+    splits = ", ".join(f"{len(split)} {name.replace('_', '-')}" for name, split in dataset.splits.items())
+    return {
+        "data": f"{dataset.root.name}: {splits} photos of drawn people",
+        "training": f"{len(dataset.train.people)} people; {len(dataset.query.people)} others are held out",
+        "weights": loaded.hash[:12],
+        "dgnet": loaded.version,
+        "made": f"{date.today():%d %B %Y}, in {seconds / 60:.1f} minutes",
+    }
+
+
+def _last_screen(report: Report, path: Path) -> None:
+    figures = {name: {k: v for k, v in row.items() if k != "mINP"} for name, row in report.results.items()}
+    columns = list(next(iter(figures.values())))
+    rows = [[name, *(f"{100 * row[c]:.1f}" for c in columns)] for name, row in figures.items()]
+    console.stdout.print(console.table("held-out people, %", ["", *columns], rows))
+    rows = [[name, f"{row['PSNR']:.2f}", f"{row['SSIM']:.3f}"] for name, row in report.quality.items()]
+    console.stdout.print(console.table("swaps against their ground truth", ["", "PSNR (dB)", "SSIM"], rows))
+    console.stdout.print(f"report: {path}", markup=False)
+
+
+def _trained(file: Path | None) -> bool:
+    return file is not None
+
+
+def _begun(file: Path) -> bool:
+    return (file.parent / "config.yaml").exists()
+
+
+def _unit(pictures: Tensor) -> Tensor:
+    """uint8 [N, H, W, 3] -> float [N, 3, H, W] in [0, 1]"""
+    return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def _to_bytes(pictures: Tensor) -> Tensor:
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1)
