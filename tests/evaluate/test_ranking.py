@@ -210,7 +210,7 @@ def test_slack_bounds_the_rounding_of_a_block():
         where = torch.arange(queries).repeat_interleave(entries), torch.arange(entries).repeat(queries)
         exact = scores.exact(*where).view(queries, entries)
         for double in (False, True):
-            error = (scores.block(0, queries, double=double) - exact).abs().amax(1)
+            error = (scores.tile(0, queries, 0, entries, double=double) - exact).abs().amax(1)
             assert (error <= scores.slack(0, queries, double=double)).all()
             assert error.max() > 0
 

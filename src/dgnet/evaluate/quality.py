@@ -13,9 +13,9 @@ SIGMA = 1.5
 
 
 def psnr(made: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of images `[N, 3, H, W]` in [0, 1], in dB per image `[N]`: -10 log10(mean square error).
+    """Peak signal-to-noise ratio, -10 log10(mean squared error) in dB, of images `[N, 3, H, W]` in [0, 1]: `[N]`.
 
-    A mean error of 0.1 everywhere gives 20 dB; equal images give infinity.
+    An error of 0.1 everywhere gives 20 dB; equal images give infinity.
     """
     made, target = _comparable(made, target)
     return -10 * (made - target).square().mean(dim=(1, 2, 3)).log10()

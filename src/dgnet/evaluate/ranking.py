@@ -1,8 +1,8 @@
 """Where the correct answers of each query come in the ranking, and the evaluation made of that.
 
-Nothing is ever sorted as a whole. Of a query's row of scores only the entries at least as good as its worst correct
-answer matter; each is counted between two correct answers, and those too close to one for the precision of the row are
-settled by exact scores. Equal scores are ordered by gallery index, the lower first.
+Galleries are never sorted. Correct answers, which are few, get exact scores; of all others only those that score as
+high as the worst of them matter, and each is counted between two of them. One that is too close to a correct answer for
+the precision of its tile gets an exact score too. Equal scores are ordered by gallery index, the lower first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,18 @@ from dgnet.evaluate.metrics import (
 from dgnet.evaluate.pairs import SameIdentity
 from dgnet.evaluate.rerank import ReRanking, expand_queries, rerank
 from dgnet.evaluate.results import CameraPair, Results, versions
-from dgnet.evaluate.scores import MatrixScores, Metric, Scores, blocks, nearest, order_within, prepare, score
+from dgnet.evaluate.scores import (
+    MatrixScores,
+    Metric,
+    Scores,
+    blocks,
+    nearest,
+    order_within,
+    other_tiles,
+    prepare,
+    rows,
+    score,
+)
 from dgnet.evaluate.verification import verify
 
 __all__ = ["FeatureSet", "Features", "alpha_sweep", "evaluate", "rank_correct", "retrieve"]
@@ -72,7 +83,8 @@ def evaluate(
     expand: average query expansion with that many answers; reranking: k-reciprocal re-ranking. Both see no labels.
     verification, camera_pairs: also these tables; each costs about one more pass.
     draws, seed: of the bootstrap intervals; 0 draws for none.
-    block: queries scored at once (default: about 64 MiB of scores). It does not change the result, nor does the device.
+    block: queries ranked at once (default: as many as have 16 million scores).
+    device: where, by default where the features are. Neither it nor the block changes a ranking.
     provenance: kept with the results, next to a hash of the labels and the versions.
     """
     if divisor not in ("all", "valid"):
@@ -153,10 +165,10 @@ def retrieve(
     count = min(count, len(kept))
     found = np.empty((len(queries), count), np.int64)
     for start, stop in blocks(scores):
-        rows = scores.block(start, stop)
-        rows[pairs.within(start, stop, scores.device)[1]] = -torch.inf
-        best = nearest(scores, count, start, stop, rows)
-        found[start:stop] = torch.where(rows.gather(1, best).isfinite(), best, -1).cpu().numpy()
+        values = rows(scores, start, stop)
+        values[pairs.within(start, stop, scores.device)[1]] = -torch.inf
+        best = nearest(scores, count, start, values)
+        found[start:stop] = torch.where(values.gather(1, best).isfinite(), best, -1).cpu().numpy()
     correct = (found >= 0) & (some.gallery.identities[found] == some.query.identities[:, None])
     return np.where(found >= 0, kept[found], -1), correct
 
@@ -165,7 +177,7 @@ def retrieve(
 def rank_correct(scores: Scores, query: Features, gallery: Features, *, block: int | None = None) -> Ranks:
     """Ranks of every query's correct answers, `block` queries at a time; the gallery must be free of junk.
 
-    Memory: a block of scores `[B, G]` and up to about ten times that where a correct answer ranks near the end.
+    Memory: a tile of scores, and up to about 60 bytes for each wrong answer ranked before the worst correct one.
     """
     pairs = SameIdentity.of(query, gallery)
     owner = pairs.query[~pairs.excluded]
@@ -188,41 +200,59 @@ def _rank_block(
     double: bool = False,
 ) -> Tensor:
     """Ranks `[P]` of the correct pairs `(query, entry)` of one block of queries."""
-    rows = scores.block(start, stop, double=double)  # [B, G]
-    rows[excluded] = -torch.inf
-    each = torch.arange(stop - start, device=rows.device)
+    query, entry = correct
+    exact = scores.exact(query + start, entry)
+    each = torch.arange(stop - start, device=scores.device)
     width = 2.5 * scores.bound + 1
     shift = each * width  # sets the queries apart on one line, so that one search serves them all
-    slack = 2 * scores.slack(start, stop, double=double) + 2.0**-50 * (stop - start) * width
+    slack = scores.slack(start, stop, double=double) + 2.0**-50 * (stop - start) * width
 
     # Correct answers in rising order: by query, then by score.
-    query, entry = correct
-    line, rising = (rows[correct].double() - slack[query] + shift[query]).sort()
-    sorted_query, sorted_score = query[rising], rows[correct].double()[rising]
-    lowest = torch.full_like(slack, torch.inf).scatter_reduce(0, sorted_query, sorted_score, "amin") - 1.5 * slack
+    line, rising = (exact - slack[query] + shift[query]).sort()
+    sorted_query, sorted_exact = query[rising], exact[rising]
+    worst = torch.full_like(slack, torch.inf).scatter_reduce(0, query, exact, "amin")
 
-    # Candidates: entries that may be at least as good as the worst correct answer, each set above the best it reaches.
-    where = (rows >= lowest.to(rows.dtype)[:, None]).nonzero(as_tuple=True)
-    value = rows[where].double()
-    best = torch.searchsorted(line, value + shift[where[0]], right=True) - 1
-    reached = (best >= 0) & (sorted_query[best] == where[0])
-    near = reached & (value <= sorted_score[best] + slack[where[0]])
-    if not double and near.sum() > MANY * rows.numel() and not isinstance(scores, MatrixScores):
+    # Rivals: wrong answers that may be as good as the worst correct one, each set above the best that it may reach.
+    rival_query, rival, value = _rivals(scores, start, stop, worst - 2 * slack, correct, excluded, double)
+    best = torch.searchsorted(line, value + shift[rival_query], right=True) - 1
+    reached = (best >= 0) & (sorted_query[best] == rival_query)
+    near = reached & (value <= sorted_exact[best] + slack[rival_query])
+    if not double and near.sum() > MANY * len(each) * scores.shape[1] and not isinstance(scores, MatrixScores):
         return _rank_block(scores, start, stop, correct, excluded, double=True)
     above = torch.bincount(best[reached & ~near], minlength=len(line)).flip(0).cumsum(0).flip(0)
     above = torch.cat([above, above.new_zeros(1)])
     end = torch.searchsorted(sorted_query, each, right=True)
 
-    # Those too close to a correct answer, and the correct answers themselves, in their exact order.
-    near_query, near_entry = where[0][near], where[1][near]
-    order = order_within(near_query, scores.exact(near_query + start, near_entry))
+    # Correct answers, and the rivals that are too close to one, in their exact order.
+    near_query, near_entry = rival_query[near], rival[near]
+    pool_query = torch.cat([query, near_query])
+    pool_score = torch.cat([exact, scores.exact(near_query + start, near_entry)])
+    by_entry = torch.cat([entry, near_entry]).argsort()
+    order = by_entry[order_within(pool_query[by_entry], pool_score[by_entry])]
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
-    entries = scores.shape[1]
-    found = torch.searchsorted(near_query * entries + near_entry, query * entries + entry)
-    ranks = 1 + place[found] - torch.searchsorted(near_query, each)[query]
+    ranks = 1 + place[: len(query)] - torch.searchsorted(pool_query[order], each)[query]
     ranks[rising] += above[:-1] - above[end[sorted_query]]
     return ranks
+
+
+def _rivals(
+    scores: Scores,
+    start: int,
+    stop: int,
+    lowest: Tensor,
+    correct: tuple[Tensor, Tensor],
+    excluded: tuple[Tensor, Tensor],
+    double: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Wrong answers that score at least `lowest` `[B]`: queries, entries, scores in float64, each `[R]`."""
+    own_query, own_entry = (torch.cat(pair) for pair in zip(correct, excluded, strict=True))
+    found = []
+    for first, tile in other_tiles(scores, start, stop, own_query, own_entry, double=double):
+        query, entry = (tile >= lowest.to(tile.dtype)[:, None]).nonzero(as_tuple=True)
+        found.append((query, entry + first, tile[query, entry].double()))
+    queries, entries, values = zip(*found, strict=True)
+    return torch.cat(queries), torch.cat(entries), torch.cat(values)
 
 
 def _by_camera_pair(scores: Scores, query: Features, gallery: Features, block: int | None) -> list[CameraPair]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import FeatureSet
-from dgnet.evaluate.scores import FeatureScores, Metric, blocks, nearest, score, unit, weigh
+from dgnet.evaluate.scores import FeatureScores, Metric, blocks, nearest, rows, score, unit, weigh
 
 ELEMENTS = 2**22  # compared at once
 
@@ -87,7 +87,7 @@ def expand_queries(
     gallery = feature_set.gallery.tensor()
     query = feature_set.query.tensor().to(gallery, copy=True)
     for start, stop in blocks(scores, block):
-        best = nearest(scores, count, start, stop)
+        best = nearest(scores, count, start, rows(scores, start, stop))
         for place in range(count):
             query[start:stop] += gallery[best[:, place]]
     query /= count + 1
@@ -105,12 +105,12 @@ def _all_neighbours(
     farthest = torch.empty(total, dtype=torch.float64, device=scores.device)
     original = torch.empty(queries, total - queries, device=scores.device)
     for start, stop in blocks(scores, block):
-        rows = scores.block(start, stop)
-        neighbours[start:stop] = nearest(scores, depth, start, stop, rows)
-        farthest[start:stop] = (-rows.amin(1).double()).clamp_min_(torch.finfo(torch.float32).tiny)
+        found = rows(scores, start, stop)
+        neighbours[start:stop] = nearest(scores, depth, start, found)
+        farthest[start:stop] = (-found.amin(1).double()).clamp_min_(torch.finfo(torch.float32).tiny)
         inside = slice(start, min(stop, queries))
         if start < queries:
-            ratio = -rows[: inside.stop - start, queries:] / farthest[inside, None].to(rows)
+            ratio = -found[: inside.stop - start, queries:] / farthest[inside, None].to(found)
             original[inside] = ratio.clamp_(0, 1).to(original)
     itself = torch.arange(total, device=scores.device)[:, None]
     neighbours[:, -1:] = torch.where((neighbours == itself).any(1, keepdim=True), neighbours[:, -1:], itself)
@@ -128,7 +128,7 @@ def _expanded_sets(neighbours: Tensor, k1: int) -> tuple[Tensor, Tensor]:
     """R* of every image as pairs (image `[P]`, member `[P]`), in rising order."""
     near, near_half = neighbours[:, : k1 + 1], neighbours[:, : round(k1 / 2) + 1]
     mutual, mutual_half = _reciprocal(near), _reciprocal(near_half)
-    rows, columns = [], []  # below, -1 and -2 stand in lists of fixed length for what is not a member
+    found = []  # below, -1 and -2 stand in lists of fixed length for what is not a member
     step = _rows_at_once(near.shape[1] ** 2 * near_half.shape[1])
     for image in torch.split(torch.arange(len(near), device=near.device), step):
         own = near[image].masked_fill(~mutual[image], -1)  # [n, k1 + 1]
@@ -137,9 +137,9 @@ def _expanded_sets(neighbours: Tensor, k1: int) -> tuple[Tensor, Tensor]:
         joins = (own != -1) & (3 * shared > 2 * (theirs != -2).sum(2))
         members = torch.cat([own, theirs.masked_fill(~joins[..., None], -1).flatten(1)], dim=1).sort(dim=1).values
         fresh = (members >= 0) & (members.diff(dim=1, prepend=members.new_full((len(members), 1), -1)) != 0)
-        rows.append(image.repeat_interleave(fresh.sum(1)))
-        columns.append(members[fresh])
-    return torch.cat(rows), torch.cat(columns)
+        found.append((image.repeat_interleave(fresh.sum(1)), members[fresh]))
+    images, every_member = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return images, every_member
 
 
 def _averaged(row: Tensor, column: Tensor, weight: Tensor, nearest_few: Tensor) -> tuple[Tensor, Tensor, Tensor]:

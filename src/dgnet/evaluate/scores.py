@@ -1,8 +1,8 @@
-"""Scores of queries against a gallery in blocks, and the exact score of any single pair.
+"""Scores of queries against a gallery in tiles, and the exact score of any single pair.
 
-A block `[B, G]` is one fast matrix product. Its rounding depends on the block, the device and the number of threads, so
-it never decides an order by itself: entries closer than its rounding error are compared by `exact`, which is float64
-with a fixed order of additions. Every ranking is therefore the same on any device and with any block size.
+A tile is one fast matrix product. Its rounding depends on its size, the device and the number of threads, so it never
+decides an order by itself: entries closer than its rounding error are compared by `exact`, which is float64 with a
+fixed order of additions. Every ranking is therefore the same on any device and with any block size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import Features, FeatureSet
 
 Metric = Literal["cosine", "euclidean"]
-BLOCK_ELEMENTS = 2**24  # 64 MiB of float32 scores
+BLOCK_ELEMENTS = 2**24
+TILE_ENTRIES = {"cpu": 2048}  # a tile that stays in a core's cache; elsewhere the whole gallery
 PAIR_ELEMENTS = {"cpu": 2**16, "cuda": 2**24}  # float64 products at once: what a core's cache, or a GPU, likes
 UNIT_TOLERANCE = 1e-5
 
@@ -35,17 +36,17 @@ class Scores(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where blocks are computed."""
+        """Where tiles are computed."""
 
     @property
     def bound(self) -> float:
         """No score is larger in magnitude."""
 
-    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
-        """Scores of queries start to stop, `[stop - start, G]`, in float64 if asked; free to be overwritten."""
+    def tile(self, start: int, stop: int, first: int, last: int, *, double: bool = False) -> Tensor:
+        """Scores of these queries and entries `[stop - start, last - first]`, in float64 if asked; yours to change."""
 
     def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
-        """How far that block's scores may be from the exact ones, per query: float64 `[stop - start]`."""
+        """How far a tile's scores may be from the exact ones, per query: float64 `[stop - start]`."""
 
     def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
         """Exact scores of pairs: indices `[P]` and `[P]` to float64 `[P]`."""
@@ -55,13 +56,38 @@ class Scores(Protocol):
 
 
 def blocks(scores: Scores, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Start and stop of blocks of `size` queries (default: about 64 MiB of scores)."""
+    """Start and stop of blocks of `size` queries (default: as many as have 16 million scores)."""
     queries, entries = scores.shape
     if size is not None and size < 1:
         raise UserError(f"block is {size}: a number of queries of at least 1 is needed")
     step = size or max(1, BLOCK_ELEMENTS // entries)
     for start in range(0, queries, step):
         yield start, min(start + step, queries)
+
+
+def tiles(scores: Scores) -> Iterator[tuple[int, int]]:
+    """First and last of pieces of the gallery whose scores are best computed, and used, at once."""
+    entries, step = scores.shape[1], TILE_ENTRIES.get(scores.device.type, scores.shape[1])
+    for first in range(0, entries, step):
+        yield first, min(first + step, entries)
+
+
+def other_tiles(
+    scores: Scores, start: int, stop: int, query: Tensor, entry: Tensor, *, double: bool = False
+) -> Iterator[tuple[int, Tensor]]:
+    """Each tile of these queries with its first entry; the scores of given pairs (query from start, entry) are -inf."""
+    by_entry = entry.argsort()
+    query, entry = query[by_entry], entry[by_entry]
+    for first, last in tiles(scores):
+        tile = scores.tile(start, stop, first, last, double=double)
+        inside = slice(*torch.searchsorted(entry, torch.tensor([first, last], device=entry.device)).tolist())
+        tile[query[inside], entry[inside] - first] = -torch.inf
+        yield first, tile
+
+
+def rows(scores: Scores, start: int, stop: int) -> Tensor:
+    """Scores of queries start to stop against the whole gallery, `[stop - start, G]`."""
+    return torch.cat([scores.tile(start, stop, first, last) for first, last in tiles(scores)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -82,8 +108,9 @@ class MatrixScores:
     def bound(self) -> float:
         return float(max(self.matrix.max(), -self.matrix.min()))
 
-    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
-        return self.matrix[start:stop].to(torch.float64 if double else self.matrix.dtype, copy=True)
+    def tile(self, start: int, stop: int, first: int, last: int, *, double: bool = False) -> Tensor:
+        dtype = torch.float64 if double else self.matrix.dtype
+        return self.matrix[start:stop, first:last].to(dtype, copy=True)
 
     def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
         return torch.zeros(stop - start, dtype=torch.float64, device=self.device)
@@ -115,17 +142,16 @@ class FeatureScores:
     def bound(self) -> float:
         return float(self._reach(0, len(self.query)).max())
 
-    def block(self, start: int, stop: int, *, double: bool = False) -> Tensor:
-        query = self.query[start:stop]
+    def tile(self, start: int, stop: int, first: int, last: int, *, double: bool = False) -> Tensor:
+        query, gallery = self.query[start:stop], self.gallery[first:last]
+        if double:
+            query, gallery = query.double(), gallery.double()
         with _full_precision(self.device):
-            if not double or query.dtype == torch.float64:
-                rows = query @ self.gallery.T
-            else:
-                rows = torch.cat([query.double() @ part.double().T for part in torch.split(self.gallery, 4096)], dim=1)
+            made = query @ gallery.T
         if self.metric == "euclidean":
-            query_squared, gallery_squared = (squared.to(rows) for squared in self._squared_lengths)
-            rows.mul_(2).sub_(gallery_squared).sub_(query_squared[start:stop, None])
-        return rows
+            query_squared, gallery_squared = (squared.to(made) for squared in self._squared_lengths)
+            made.mul_(2).sub_(gallery_squared[first:last]).sub_(query_squared[start:stop, None])
+        return made
 
     def slack(self, start: int, stop: int, *, double: bool = False) -> Tensor:
         # D additions err like sqrt(D) rounding errors (Higham & Mary, SIAM J. Sci. Comput. 2019; lambda = 2).
@@ -208,19 +234,17 @@ def weigh(features: Tensor, alpha: float | None, power: float) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(scores: Scores, count: int, start: int, stop: int, rows: Tensor | None = None) -> Tensor:
-    """The `count` best gallery entries of queries start to stop, `[stop - start, count]`; ties by lower index.
+def nearest(scores: Scores, count: int, start: int, found: Tensor) -> Tensor:
+    """The `count` best gallery entries of each of the queries from start on, `[B, count]`; ties by lower index.
 
-    `rows` is `scores.block(start, stop)` where the caller has it already; entries of -inf come last.
+    `found` are their `rows` `[B, G]`; entries set to -inf there come last.
     """
-    rows = scores.block(start, stop) if rows is None else rows
-    slack = scores.slack(start, stop)
-    lowest = rows.topk(count, dim=1).values[:, -1].double() - 2 * slack
-    query, entry = (rows >= lowest[:, None]).nonzero(as_tuple=True)
+    lowest = found.topk(count, dim=1).values[:, -1].double() - 2 * scores.slack(start, start + len(found))
+    query, entry = (found >= lowest[:, None]).nonzero(as_tuple=True)
     exact = scores.exact(query + start, entry)
-    exact[rows[query, entry] == -torch.inf] = -torch.inf
+    exact[found[query, entry] == -torch.inf] = -torch.inf
     order = order_within(query, exact)
-    first = torch.searchsorted(query, torch.arange(stop - start, device=query.device))
+    first = torch.searchsorted(query, torch.arange(len(found), device=query.device))
     return entry[order[first[:, None] + torch.arange(count, device=query.device)]]
 
 

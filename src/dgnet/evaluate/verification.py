@@ -11,7 +11,7 @@ from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import Features
 from dgnet.evaluate.metrics import Floats, Ints
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.evaluate.scores import Scores, blocks
+from dgnet.evaluate.scores import Scores, blocks, other_tiles
 
 BINS = 2**20
 CURVE_FPR = np.logspace(-6, 0, 61)
@@ -45,21 +45,20 @@ def verify(
     """
     pairs = SameIdentity.of(query, gallery)
     half = scores.bound * (1 + 1e-6) + 1e-12
-    everyone, genuine, excluded = (np.zeros(BINS, np.int64) for _ in range(3))
+    genuine, impostors = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
 
     def count(values: torch.Tensor) -> Ints:
-        bins = ((values.double() + half) * (BINS / (2 * half))).long().clamp_(0, BINS - 1)
+        bins = ((values.double() + half) * (BINS / (2 * half))).clamp_(0, BINS - 1).long()
         counted: Ints = torch.bincount(bins.flatten(), minlength=BINS).cpu().numpy()
         return counted
 
     for start, stop in blocks(scores, block):
-        rows = scores.block(start, stop)
-        correct, left_out = pairs.within(start, stop, scores.device)
-        for part in torch.split(rows, max(1, 2**21 // rows.shape[1])):
-            everyone += count(part)
-        genuine += count(rows[correct])
-        excluded += count(rows[left_out])
-    impostors = everyone - genuine - excluded
+        (query_of, entry), excluded = pairs.within(start, stop, scores.device)
+        genuine += count(scores.exact(query_of + start, entry))
+        own = torch.cat([query_of, excluded[0]]), torch.cat([entry, excluded[1]])
+        for _, tile in other_tiles(scores, start, stop, *own):
+            impostors += count(tile)
+        impostors[0] -= len(own[0])  # their scores were -inf
     if not genuine.any() or not impostors.any():
         raise UserError("verification needs a pair of one person and a pair of two: labels give only one kind")
     # Accepted by a threshold at each bin, the highest bin first; 0 and 0 before the first.
