@@ -16,10 +16,10 @@ SLOPE = 0.2  # of every leaky rectifier in E_s, G and D
 class Conv(nn.Module):
     """Convolution with reflection padding: "same" size at stride 1, then an optional norm, then an optional rectifier.
 
-    `norm` is `"instance"` (no affine parameters), `"layer"` (`LayerNorm`) or `None`. [N, C_in, H, W] -> [N, C_out, H', W'].
+    `norm` is `"instance"` (not affine), `"layer"` (`LayerNorm`) or `None`. [N, C_in, H, W] -> [N, C_out, H', W']
 
-    An instance norm takes out whatever constant a bias adds, so such a bias has no gradient, only rounding noise that Adam
-    would amplify. It is kept as a buffer, because published weight files have one, and takes no part in the forward pass.
+    An instance norm takes out whatever constant a bias adds, so such a bias has no gradient, only rounding noise that
+    Adam would amplify. It is kept as a buffer, because published weight files have one, and is not used.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Conv(nn.Module):
 
 
 def reflection_pad(x: Tensor, padding: int) -> Tensor:
-    """Reflect `padding` pixels at every border. A side too short to be reflected that far repeats its last pixel beyond."""
+    """Reflect `padding` pixels at every border. A side too short for that repeats its last pixel beyond."""
     shortest = min(x.shape[-2:])
     if padding < shortest:
         return F.pad(x, (padding,) * 4, mode="reflect")
@@ -86,7 +86,7 @@ class LayerNorm(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """Self-attention of the older published networks: gamma * attention(x) + x, softmax over key positions, gamma 0 at start."""
+    """Self-attention of the older published networks: gamma * attention(x) + x, softmax over keys, gamma 0 at start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -99,7 +99,9 @@ class NonLocal(nn.Module):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (c(x).flatten(2).mT for c in (self.query_conv, self.key_conv, self.value_conv))  # [N, HW, C']
+        query, key, value = (  # [N, HW, C']
+            convolution(x).flatten(2).mT for convolution in (self.query_conv, self.key_conv, self.value_conv)
+        )
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return self.gamma * attended.mT.reshape(x.shape) + x
 
@@ -115,15 +117,16 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.nonloc(x)
-        return x + self.second(self.first(x))
+        change: Tensor = self.second(self.first(x))
+        return x + change
 
 
 class _GroupedStatistics(nn.modules.batchnorm._BatchNorm):
     """Batch norm whose training statistics are those of each `group` of consecutive samples.
 
     The published method runs every half-batch on its own; here the convolutions run on the whole batch and only the
-    statistics are taken per half. Running statistics are updated group after group, in order. With `remember` off, batch
-    statistics are used and running statistics stay as they are. `group` None: the whole batch.
+    statistics are taken per half. Running statistics are updated group after group, in order. With `remember` off,
+    batch statistics are used and running statistics stay as they are. `group` None: the whole batch.
     """
 
     group: int | None = None
@@ -139,7 +142,7 @@ class _GroupedStatistics(nn.modules.batchnorm._BatchNorm):
         running = (self.running_mean, self.running_var) if self.remember else (None, None)
         normalised = [
             F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
-            for part in (x.split(self.group) if self.group else (x,))
+            for part in (torch.split(x, self.group) if self.group else (x,))
         ]
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
 
@@ -153,7 +156,7 @@ class BatchNorm1d(_GroupedStatistics, nn.BatchNorm1d):
 
 
 def group_statistics(net: nn.Module, group: int | None) -> None:
-    """Let every batch norm in `net` take its training statistics per `group` consecutive samples (None: whole batch)."""
+    """Let every batch norm in `net` take training statistics of `group` consecutive samples (None: the whole batch)."""
     for module in net.modules():
         if isinstance(module, _GroupedStatistics):
             module.group = group
@@ -163,15 +166,15 @@ def group_statistics(net: nn.Module, group: int | None) -> None:
 def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
     """Inside, `net` is a fixed function: gradients run through it to its input, none is computed for its weights.
 
-    Dropout is off. Batch norms use their running statistics or, with `batch_statistics`, those of the batch at hand; the
-    running statistics stay untouched either way. This is what the published method makes a deep copy for, without the copy.
+    Dropout is off. Batch norms use their running statistics or, with `batch_statistics`, those of the batch at hand;
+    the running statistics stay untouched either way. The published method makes a deep copy for this; here is none.
     """
     learning = [p for p in net.parameters() if p.requires_grad]
-    modes = [(m, m.training) for m in net.modules()]
+    modes = [(m, m.training, getattr(m, "remember", True)) for m in net.modules()]
     try:
         for parameter in learning:
             parameter.requires_grad_(False)
-        for module, _ in modes:
+        for module, *_ in modes:
             module.training = batch_statistics and isinstance(module, _GroupedStatistics)
             if isinstance(module, _GroupedStatistics):
                 module.remember = False
@@ -179,10 +182,10 @@ def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-        for module, training in modes:
+        for module, training, remember in modes:
             module.training = training
             if isinstance(module, _GroupedStatistics):
-                module.remember = True
+                module.remember = remember
 
 
 def kaiming(weight: Tensor) -> None:
