@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+
 class _Speed(ProgressColumn):
     """Steps per second, in the stage's own unit."""
 

@@ -1,12 +1,12 @@
 """The losses of DG-Net, one pure function per equation (Zheng et al., CVPR 2019, section 3; reference, section 4).
 
-Every function returns one value per image, [N]. The published objective is the *sum over its two half-batches of a mean*;
-`both_halves` is the one place where values per image become that sum.
+Every function returns one value per image, [N]. The published objective is the *sum over its two half-batches of a
+mean*; `both_halves` is the one place where values per image become that sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -33,16 +33,16 @@ def identity(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def primary(logits: Tensor, soft_labels: Tensor) -> Tensor:
-    """KL(q || p) = sum_k q_k (log q_k - log p_k), q the teacher's labels, p = softmax(logits). [N, K] -> [N] (equation 8)"""
+    """KL(q || p) = sum_k q_k (log q_k - log p_k), q the teacher's labels, p = softmax(logits), [N, K] -> [N] (eq. 8)"""
     return F.kl_div(logits.log_softmax(1), soft_labels, reduction="none").sum(1)
 
 
 def teacher_labels(style: TeacherStyle, prediction: Tensor, y_appearance: Tensor, y_structure: Tensor) -> Tensor:
-    """Labels of generated images [N, K], rows of sum 1, from the teacher's prediction [N, K] and the labels [N] of the two
-    images that made each.
+    """Labels of generated images [N, K], rows of sum 1.
 
-    `soft`: the prediction; `hard`: its arg-max; `appearance`: that label; `uniform`: 1/K (LSRO, Zheng et al., ICCV 2017);
-    `two_labels`: the prediction restricted to the appearance and the structure label, renormalised.
+    `soft`: the teacher's prediction [N, K]; `hard`: its arg-max; `appearance`: the label [N] of the image whose clothes
+    are worn; `uniform`: 1/K (LSRO, Zheng et al., ICCV 2017); `two_labels`: the prediction restricted to the labels of
+    appearance and structure, renormalised.
     """
     classes = prediction.shape[1]
     appearance = F.one_hot(y_appearance, classes).to(prediction.dtype)
@@ -95,8 +95,8 @@ def adversarial(kind: GAN, fake: Sequence[Tensor]) -> Tensor:
 def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
     """Gradient penalty: sum over scales of |d sum(score) / dx|^2 per image, [N] (Mescheder et al., ICML 2018).
 
-    `real` are the scores of the real images `x` [N, 3, H, W], which must require a gradient. For nsgan the gradient is that
-    of sigmoid(score).
+    `real` are the scores of the real images `x` [N, 3, H, W], which must require a gradient. For nsgan the gradient is
+    that of sigmoid(score).
     """
     penalty = x.new_zeros(len(x))
     for score in real:
@@ -121,5 +121,5 @@ def _mean(t: Tensor) -> Tensor:
     return t.flatten(1).mean(1)
 
 
-def _sum(per_scale: object) -> Tensor:
-    return torch.stack(list(per_scale)).sum(0)  # type: ignore[call-overload, no-any-return]
+def _sum(per_scale: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(per_scale)).sum(0)

@@ -50,8 +50,8 @@ class Appearance(NamedTuple):
 class AppearanceEncoder(nn.Module):
     """E_a: x [N, 3, H, W] -> `Appearance`.
 
-    `heads`: `"two"`, primary (appearance) and fine-grained (structure-linked), both on the global max pool, with dropout
-    0.5 and 0.75; `"one"`; or `"pcb"`, one per horizontal stripe on its average pool (Sun et al., ECCV 2018).
+    `heads`: `"two"`, primary (appearance) and fine-grained (structure-linked), both on the global max pool, with
+    dropout 0.5 and 0.75; `"one"`; or `"pcb"`, one per horizontal stripe on its average pool (Sun et al., ECCV 2018).
     With `enlarge` the image is seen twice as large (nearest), as published for generators of at most 128 rows.
     """
 
@@ -82,7 +82,8 @@ class AppearanceEncoder(nn.Module):
         code = F.adaptive_max_pool2d(features, (self.stripes, 1)).flatten(1)
         if self.kind == "pcb":
             return code, list(F.adaptive_avg_pool2d(features, (self.stripes, 1)).squeeze(3).unbind(2))
-        return code, [code.unflatten(1, (-1, self.stripes)).amax(2)] * len(self.heads)  # the max of the stripes' maxima
+        highest = torch.unflatten(code, 1, (-1, self.stripes)).amax(2)  # the max of the stripes' maxima
+        return code, [highest] * len(self.heads)
 
     def forward(self, x: Tensor) -> Appearance:
         code, pooled = self.pool(x)

@@ -1,7 +1,7 @@
 """G, the decoder: (structure code s, appearance code f) -> image.
 
-The structure code is the canvas; the appearance code sets the scale and shift of every normalised channel in the residual
-blocks (AdaIN; Huang and Belongie, ICCV 2017). Zheng et al., CVPR 2019, section 3.1.
+The structure code is the canvas; the appearance code sets the scale and shift of every normalised channel in the
+residual blocks (AdaIN; Huang and Belongie, ICCV 2017). Zheng et al., CVPR 2019, section 3.1.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class StyledBlock(nn.Module):
         x = self.nonloc(x)
         scale, shift = scale[..., None, None], shift[..., None, None]  # [N, 2, C, 1, 1]
         hidden = F.leaky_relu(self.first(x) * scale[:, 0] + shift[:, 0], SLOPE)
-        return x + self.second(hidden) * scale[:, 1] + shift[:, 1]
+        change: Tensor = self.second(hidden)
+        return x + change * scale[:, 1] + shift[:, 1]
 
 
 class Decoder(nn.Module):
     """G: s [N, C, h, w], f [N, code] -> image [N, 3, 4 h, 4 w] (published: C = 128, code = 2048 channels x 4 stripes).
 
-    Residual block k is styled by the k-th equal part of f, taken in the order in which f is flattened (channel-major), as
+    Residual block k is styled by the k-th equal part of f, in the order in which f is flattened (channel-major), as
     published, or old weights would not load.
     """
 
@@ -68,7 +69,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         if code % residual_blocks:
-            raise ValueError(f"the appearance code ({code}) cannot be shared equally by {residual_blocks} residual blocks")
+            raise ValueError(f"{residual_blocks} residual blocks cannot share an appearance code of {code} equally")
         part = code // residual_blocks
         self.scales = nn.ModuleList(StyleMLP(part, mlp_width, channels) for _ in range(residual_blocks))
         self.shifts = nn.ModuleList(StyleMLP(part, mlp_width, channels) for _ in range(residual_blocks))

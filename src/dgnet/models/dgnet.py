@@ -71,7 +71,10 @@ class DGNet(nn.Module):
             )
 
     def structure_of(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What E_s sees of normalised images: [N, 3, H, W] -> [N, 1, H, W]; `generator` draws the noise on edges."""
+        """What E_s sees of normalised images: [N, 3, H, W] -> [N, 1, H, W].
+
+        `generator` draws the noise on edges, as in training; None: there is none.
+        """
         return gray(x) if self.structure_input == "gray" else edge(x, generator)
 
     def encode(self, x: Tensor) -> Codes:

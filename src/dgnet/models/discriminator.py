@@ -42,8 +42,8 @@ class Discriminator(nn.Module):
 class Critic(nn.Module):
     """The one-score critic of `wgan`: x [N, 3, H, W] -> [[N]], a list of one to be called like `Discriminator`.
 
-    4x4 stride-2 convolutions halve the image, six times as published or until its shorter side is 2, the channels doubling
-    up to 512; one convolution over what is left gives the score.
+    4x4 stride-2 convolutions halve the image, six times as published or until its shorter side is 2, the channels
+    doubling up to 512; one convolution over what is left gives the score.
     """
 
     def __init__(self, size: tuple[int, int], width: int = 32) -> None:

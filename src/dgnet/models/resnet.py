@@ -1,7 +1,7 @@
-"""ResNet backbones with torchvision's key names (timm's are the same), so that any ImageNet weights of theirs can be loaded.
+"""ResNet backbones with torchvision's key names, which are also timm's, so that any of their ImageNet weights fit.
 
-He et al., "Deep residual learning for image recognition", CVPR 2016. The IBN-a variants give half of the channels of every
-block's first norm to an instance norm (Pan et al., "Two at once", ECCV 2018), which helps across cameras.
+He et al., "Deep residual learning for image recognition", CVPR 2016. The IBN-a variants give half of the channels of
+every block's first norm to an instance norm (Pan et al., "Two at once", ECCV 2018), which helps across cameras.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class IBN(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = BatchNorm2d(channels - self.half)
+        self.parts = [channels // 2, channels - channels // 2]
+        self.IN = nn.InstanceNorm2d(self.parts[0], affine=True)
+        self.BN = BatchNorm2d(self.parts[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        instance, batch = x.split([self.half, x.shape[1] - self.half], dim=1)
+        instance, batch = torch.split(x, self.parts, dim=1)
         return torch.cat([self.IN(instance.contiguous()), self.BN(batch.contiguous())], dim=1)
 
 
@@ -83,8 +83,8 @@ DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 class ResNet(nn.Module):
     """x [N, 3, H, W] -> map [N, channels, H / stride, W / stride], without pooling and classifier.
 
-    `name` is a key of `DEPTHS`, with `_ibn_a` behind it for IBN-a. `last_stride` 1 keeps the last stage at stride 16, as
-    E_a does; torchvision's own is 2 (stride 32), as in the teacher. `width` 64 is the standard one.
+    `name` is a key of `DEPTHS`, with `_ibn_a` behind it for IBN-a. `last_stride` 1 keeps the last stage at stride 16,
+    as E_a does; torchvision's own is 2 (stride 32), as in the teacher. `width` 64 is the standard one.
     """
 
     def __init__(self, name: str = "resnet50", *, last_stride: int = 1, width: int = 64) -> None:

@@ -15,12 +15,14 @@ def gray(x: Tensor) -> Tensor:
     return x.mean(dim=1, keepdim=True)
 
 
-def edge(x: Tensor, generator: torch.Generator, low: int = 10, high: int = 200, noise: float = 0.1) -> Tensor:
+def edge(x: Tensor, generator: torch.Generator | None, low: int = 10, high: int = 200, noise: float = 0.1) -> Tensor:
     """Canny edges at +0.5 on a ground of -0.5, plus Gaussian noise: normalised [N, 3, H, W] -> [N, 1, H, W].
 
-    No gradient flows through it.
+    Without a generator there is no noise: as a trained network is used. No gradient flows through it.
     """
     edges = canny(_gray_bytes(x.detach()), low, high)[:, None].to(x.dtype) - 0.5
+    if generator is None:
+        return edges
     drawn = torch.randn(edges.shape, generator=generator, device=generator.device).to(edges)
     return edges + noise * drawn
 

@@ -1,4 +1,4 @@
-"""T, the teacher: re-ID networks trained beforehand on real images only; frozen, they label the generated images softly."""
+"""T, the teacher: re-ID networks trained beforehand on real images only; frozen, they label generated images softly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Soft labels [N, K]: softmax of the image plus softmax of its mirror image, averaged over teachers, sums of 1."""
+        """Soft labels [N, K] of sum 1: softmax, averaged over the image and its mirror image and over the teachers."""
         with frozen(self, batch_statistics=self.batch_statistics):
             views = (x, x.flip(3))
             votes = [baseline(view).softmax(1) for baseline in self.baselines for view in views]

@@ -1,4 +1,4 @@
-"""What changes over time, as functions of the iteration (counted from 1); nothing is remembered, so nothing can be lost."""
+"""What changes over time, as functions of the iteration, counted from 1: nothing is remembered, so nothing is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dgnet.config import Loss, WarmUp
 
 
 def decay(milestones: Sequence[int], factor: float, at: int) -> float:
-    """What the learning rates are multiplied by: `factor` once for each milestone reached (at the milestone itself, too)."""
+    """What the learning rates are multiplied by: `factor` for each milestone reached, from the milestone itself on."""
     return float(factor ** bisect_right(sorted(milestones), at))
 
 

@@ -124,7 +124,7 @@ class JointStep:
         return Scene(x, y, s, f, tuple(h[0] for h in halves), tuple(h[1] for h in halves), x_self, x_same, x_cross)
 
     def judge(self, scene: Scene) -> tuple[Tensor, Tensor]:
-        """D's loss and its gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed."""
+        """D's loss and gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed."""
         kind, D = self.config.model.discriminator.kind, self.net.discriminator
         fake = D(swap(scene.x_cross).detach())
         with self.optimizers.full_precision():  # second derivatives lose too much in half precision
@@ -134,10 +134,8 @@ class JointStep:
         return losses.discriminator(kind, fake, real), penalty
 
     def terms(self, scene: Scene, weights: dict[str, float]) -> dict[str, Tensor]:
-        """Every term of the generator's and the re-ID network's objective that has a weight, summed over both halves."""
-        E_s, E_a, G, D, T = (
-            self.net.structure, self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher,
-        )  # fmt: skip
+        """Every term of the objective of generator and re-ID network that has a weight, summed over both halves."""
+        E_a, G, D, T = self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
         x, y, s, f = scene.x, scene.y, scene.s, scene.f
@@ -169,8 +167,8 @@ class JointStep:
         with frozen(D):
             term["adversarial"] = losses.adversarial(kind, D(worn))
 
-        # Learn from generated images, which are fixed here: E_a's primary head from the teacher, its fine-grained head the
-        # identity of the structure. Without weight the pass still moves E_a's running statistics, as published.
+        # Learn from generated images, which are fixed here: E_a's primary head from the teacher, its fine-grained head
+        # the identity of the structure. Without weight the pass still moves E_a's running statistics, as published.
         learning = weights["primary"] > 0 or weights["fine_grained"] > 0
         with nullcontext() if learning else torch.no_grad():
             seen = E_a(worn.detach()).logits
@@ -191,7 +189,7 @@ class JointStep:
         return torch.stack([losses.identity(head, y) for head in deciding]).mean(0)
 
     def recovered_structure(self, x_cross: Tensor) -> Tensor:
-        """E_s of the generated images. A coin decides who is tuned: the encoder, image fixed; or the image, encoder fixed."""
+        """E_s of generated images. A coin decides what learns by it: E_s, the image fixed; or the image, E_s fixed."""
         E_s = self.net.structure
         coin = torch.rand((), generator=self.generator, device=self.generator.device)
         if coin < self.config.loss.tune_encoder:
