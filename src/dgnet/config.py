@@ -14,12 +14,11 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from typing_extensions import Self
 
 from dgnet.errors import UserError
 
@@ -115,7 +114,7 @@ class Appearance:
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage."""
     heads: Literal["two", "one", "pcb"] = "two"
-    """Primary and fine-grained; a single one; or one per stripe (PCB). `one` uses no fine-grained term, `pcb` no teacher."""
+    """Primary and fine-grained; one; or one per stripe (PCB). `one` uses no fine-grained term, `pcb` no teacher."""
     head_width: Positive = 512
     """Length of each head's feature."""
     dropout: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.75)
@@ -182,7 +181,7 @@ class Loss:
     primary: Weight = 1.0
     """L_prim inside the teacher term (T_w)."""
     fine_grained: Weight = 0.2
-    """L_fine inside the teacher term; also the share of the fine-grained head in L_id, times the current teacher weight."""
+    """L_fine inside the teacher term; times the current teacher weight, also the fine-grained head's share in L_id."""
     perceptual: Weight = 0.0
     """L_vgg: off by default; needs `perceptual_weights`."""
     perceptual_weights: str = ""
@@ -204,11 +203,13 @@ class Loss:
 class Train:
     """Joint training."""
 
+    teachers: tuple[str, ...] = ()
+    """Weights of one teacher or several, which are averaged; `--teacher` sets it."""
     iterations: Positive = 100_000
     """Length of the run."""
     half_batch: Positive = 8
     """Images in each of the two half-batches."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of everything that is drawn."""
     learning_rate: Rate = 1e-4
     """Adam, for E_s with G, and for D."""
@@ -270,7 +271,7 @@ class TeacherTraining:
     """Epochs after which the learning rate is multiplied by 0.1."""
     erasing: Fraction = 0.0
     """Probability of random erasing."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of everything that is drawn."""
     precision: Precision = "float32"
     """Of the forward passes."""
@@ -314,8 +315,8 @@ _ADAPTER = TypeAdapter(Config)
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a preset's name or a YAML file, with `key.path=value` overrides (values in YAML) on top.
 
-    Raises `UserError` for a missing file, text that is not YAML, an unknown key (with its path and the nearest right one)
-    and a value out of range.
+    Raises `UserError` for a missing file, text that is not YAML, an unknown key (with its path and the nearest right
+    one) and a value out of range.
     """
     tree = _read(source)
     for override in overrides:

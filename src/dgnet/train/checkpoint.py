@@ -1,6 +1,6 @@
-"""Checkpoints that survive the death of the process at any moment: one safetensors file each, written aside, then renamed.
+"""Checkpoints that survive the death of the process at any moment: one safetensors file each, put in place when whole.
 
-A checkpoint is a tree of dictionaries and lists whose leaves are tensors or plain JSON values; nothing in it is pickled.
+A checkpoint is a tree of dictionaries and lists with tensors and plain JSON values as leaves; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import replacing
 
-_NAME = re.compile(r"(\d{8})\.safetensors")
+_NAME = re.compile(r"\d{8,}\.safetensors")
 Tree = dict[str, Any]
 
 
@@ -36,7 +38,10 @@ def save(path: Path, tree: Tree) -> None:
 
 
 def load(path: Path) -> Tree:
-    """The tree that `save` wrote. Raises `UserError` if the file is missing or is not such a checkpoint."""
+    """The tree that `save` wrote, on the CPU; tuples have become lists.
+
+    Raises `UserError` if the file is missing, damaged, or no such checkpoint.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -45,7 +50,7 @@ def load(path: Path) -> Tree:
         return tree
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a whole checkpoint of dgnet ({error})") from None
 
 
@@ -54,23 +59,33 @@ def of_iteration(folder: Path, iteration: int) -> Path:
     return folder / f"{iteration:08d}.safetensors"
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint with the highest iteration in `folder`, or None."""
-    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
-    return found[-1] if found else None
+def in_folder(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the newest (of the highest iteration) first."""
+    found = [path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
+def load_newest(folder: Path) -> tuple[Path, Tree]:
+    """The newest whole checkpoint; damaged ones are passed over with a warning. Raises `UserError` if none is whole."""
+    for path in in_folder(folder):
+        try:
+            return path, load(path)
+        except UserError as error:
+            console.warn(f"{error}; trying the one before")
+    raise UserError(f"{folder}: holds no whole checkpoint; start a new run folder")
 
 
 def prune(folder: Path, keep: int) -> None:
     """Remove all checkpoints but the `keep` newest, and what writers that died have left."""
-    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
-    for path in [*found[:-keep], *folder.glob(".*.part")]:
+    for path in [*in_folder(folder)[keep:], *folder.glob(".*.part")]:
         path.unlink(missing_ok=True)
 
 
 def _split(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """`node` with every tensor moved into `tensors` and replaced by {"tensor": its path}."""
     if isinstance(node, Tensor):
-        tensors[path] = node.detach().contiguous().clone()
+        # A copy, since tensors that share memory, such as the two halves of a batch, cannot be written as they are.
+        tensors[path] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": path}
     if isinstance(node, dict):
         # Keys can be numbers (optimiser states): kept as pairs, since JSON would make them words.
@@ -89,4 +104,3 @@ def _join(node: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {key: _join(value, tensors) for key, value in content}
     return [_join(value, tensors) for value in content]
-

@@ -1,11 +1,12 @@
 """Several processes, one per GPU, as `torchrun` starts them. In a single process every function here does nothing.
 
-`DistributedDataParallel` hooks into `forward` alone; networks that are called through other methods, or frozen for part of a
-step, would silently go without averaged gradients. Averaging after the backward pass cannot miss any.
+`DistributedDataParallel` hooks into `forward` alone; networks that are called through other methods, or frozen for part
+of a step, would silently go without averaged gradients. Averaging after the backward pass cannot miss any.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 
@@ -13,23 +14,41 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dgnet import console
+from dgnet.errors import UserError
+
 
 def start(device: torch.device) -> torch.device:
-    """Join the other processes if `torchrun` started this one; returns this process's device."""
+    """Join the other processes if `torchrun` started this one; returns this process's device. Only the first talks.
+
+    Raises `UserError` if there are more processes than GPUs, or something else started several.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
-        device = torch.device("cuda", local)
+        place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= gpus:
+            raise UserError(f"torchrun --nproc-per-node: {place + 1} or more processes, but {gpus} GPU(s) here")
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except ValueError as error:  # variables of the environment are missing
+            raise UserError(f"WORLD_SIZE is set, but {error}; start several processes with torchrun") from None
+        atexit.register(dist.destroy_process_group)
+    console.stdout.quiet = console.stderr.quiet = rank() > 0
     return device
 
 
 def rank() -> int:
     """Number of this process, 0 in a single one."""
     return dist.get_rank() if _several() else 0
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _several() else 1
 
 
 def wait() -> None:
@@ -42,21 +61,18 @@ def any_process(flag: bool) -> bool:
     """Whether `flag` is set in any process."""
     if not _several():
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    total = torch.tensor([float(flag)], device=device)
+    total = torch.tensor([float(flag)], device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(total)
     return bool(total.item())
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all processes, in one exchange."""
-    if not _several():
-        return
-    learning = [p for p in parameters if p.requires_grad]
-    for parameter in learning:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    _average([p.grad for p in learning if p.grad is not None])
+    """Replace every gradient by its mean over all processes, in one exchange.
+
+    All processes build the same graph, so the same parameters have a gradient in each.
+    """
+    if _several():
+        _average([p.grad for p in parameters if p.grad is not None])
 
 
 def average_statistics(module: nn.Module) -> None:
@@ -80,5 +96,5 @@ def _average(tensors: list[Tensor]) -> None:
     flat = torch.cat([t.flatten() for t in tensors])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    for tensor, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,34 +17,46 @@ from dgnet.data.transforms import random_erasing
 from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
 from dgnet.models.perceptual import Perceptual
-from dgnet.models.teacher import Teacher
-from dgnet.train import distributed
+from dgnet.models.teacher import Baseline, Teacher
+from dgnet.train import distributed, setup
 from dgnet.train.loop import Line, Loop, Plan, seed_of
 from dgnet.train.optim import joint_optimizers
-from dgnet.train.setup import computed, open_run, training_photos
 from dgnet.train.step import JointStep
+
+_SECTIONS = ("data", "model", "loss", "train")  # of the configuration: what this training depends on
 
 
 def train_joint(
-    config: Config, dataset: Dataset, run: Path, teachers: list[Path], device: torch.device, *, resume: bool = False
+    config: Config, dataset: Dataset, run: Path, teachers: Sequence[Path], device: torch.device, *, resume: bool = False
 ) -> Path | None:
     """Train DG-Net in the folder `run`; returns the file of the finished weights, or None if it was interrupted.
 
-    `teachers` are files of `dgnet train teacher`; without any, the primary term is left out and must have no weight.
-    Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together.
+    `teachers` are files of `dgnet train teacher`, by default those of `config.train.teachers`; without any, the primary
+    term is left out and must have no weight. Raises `UserError` for whatever in the configuration, the data or the
+    files doesn't fit together; then nothing is written.
     """
     device = distributed.start(device)
-    photos = training_photos(config, dataset)
-    teacher = _teacher(config, teachers, photos.identities, device)
-    open_run(run, config, resume=resume)
-    train, data = config.train, config.data
+    config = setup.recorded(config, dataset)
+    if teachers:
+        config = replace(config, train=replace(config.train, teachers=tuple(map(str, teachers))))
+    train, data, appearance = config.train, config.data, config.model.appearance
+    begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
+    baselines = _baselines(config)
+    photos = setup.training_photos(config, dataset)
+    for baseline, name in zip(baselines, train.teachers, strict=True):
+        _require_same_people(baseline, name, photos.identities)
 
     torch.manual_seed(seed_of(train.seed))
     net = DGNet(config, len(photos.identities))
-    if not resume:
-        _initialise(net, config, teachers)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not begun:
+        source = train.teachers[0] if appearance.weights == "teacher" else appearance.weights
+        weights.pretrained(net.appearance.backbone, source)
+    net = setup.placed(net, device)
     distributed.broadcast(net)
+    teacher = None
+    if baselines:
+        networks = [baseline.net for baseline in baselines]
+        teacher = setup.placed(Teacher(networks, batch_statistics=appearance.train_bn), device)
     perceptual = None
     if config.loss.perceptual:
         perceptual = Perceptual().to(device)
@@ -75,13 +89,19 @@ def train_joint(
         keep=train.keep,
         log_every=train.log_every,
         title="DG-Net",
-        resume_command=f"dgnet train joint {run} --resume",
-        fingerprint={**computed(config, "data", "model", "loss", "train"), "identities": photos.identities},
+        resume_command=setup.resume_command("joint", run, device),
+        fingerprint={
+            **setup.computed(config, *_SECTIONS),
+            "training images": photos.summary,
+            "teachers": [baseline.hash[:12] for baseline in baselines],
+            "processes": distributed.count(),
+        },
         tensorboard=train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    if resume:
+    if begun:
         loop.resume()
+    setup.write_config(run, config)
     if not loop.run():
         return None
     file = run / "model.safetensors"
@@ -91,33 +111,21 @@ def train_joint(
     return file
 
 
-def _teacher(config: Config, files: list[Path], identities: list[int], device: torch.device) -> Teacher | None:
-    wanted = config.loss.teacher and config.loss.primary and config.model.appearance.heads != "pcb"
-    if not files:
-        if wanted:
-            raise UserError("loss.teacher is on: give --teacher FILE (see `dgnet train teacher`), or set loss.teacher=0")
-        return None
-    baselines = []
-    for file in files:
-        loaded = weights.load_teacher(file)
-        if loaded.net.head.classify.out_features != len(identities):
-            raise UserError(
-                f"{file}: a teacher of {loaded.net.head.classify.out_features} identities; "
-                f"the training set has {len(identities)}: train the teacher on the same set"
-            )
-        if loaded.identities and loaded.identities != identities:
-            raise UserError(f"{file}: a teacher of other identities than the training set's: train it on the same set")
-        baselines.append(loaded.net)
-    return Teacher(baselines, batch_statistics=config.model.appearance.train_bn).to(
-        device, memory_format=torch.channels_last  # type: ignore[call-overload]
-    )
-
-
-def _initialise(net: DGNet, config: Config, teachers: list[Path]) -> None:
-    """Give E_a's backbone the weights that the configuration names."""
-    source = config.model.appearance.weights
-    if source == "teacher":
-        if not teachers:
+def _baselines(config: Config) -> list[weights.Loaded[Baseline]]:
+    if not config.train.teachers:
+        if config.model.appearance.weights == "teacher":
             raise UserError("model.appearance.weights = teacher: give --teacher FILE")
-        source = str(teachers[0])
-    weights.pretrained(net.appearance.backbone, source)
+        if config.loss.teacher and config.loss.primary and config.model.appearance.heads != "pcb":
+            raise UserError("loss.teacher is on: give --teacher FILE (see `dgnet train teacher`) or set loss.teacher=0")
+    return [weights.load_teacher(file) for file in config.train.teachers]
+
+
+def _require_same_people(teacher: weights.Loaded[Baseline], name: str, identities: list[int]) -> None:
+    classes = teacher.net.head.classify.out_features
+    if classes != len(identities):
+        raise UserError(
+            f"{name}: a teacher of {classes} identities; the training set has {len(identities)}: "
+            "train the teacher on the same set"
+        )
+    if teacher.identities and teacher.identities != identities:
+        raise UserError(f"{name}: a teacher of other identities than the training set's: train it on the same set")

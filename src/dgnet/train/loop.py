@@ -1,15 +1,16 @@
-"""The loop around a training step: seeds, progress, log, checkpoints, interruption, resumption. It knows nothing of DG-Net.
+"""The loop around a training step: seeds, progress, log, checkpoints, stopping, resuming. It knows nothing of DG-Net.
 
-Everything that is drawn in iteration t is drawn from (seed, t), so the state of a run is its weights, its optimisers and
-one number: nothing else has to be remembered to continue exactly.
+Everything that is drawn in iteration t is drawn from (seed, t), so the state of a run is its weights, its optimisers
+and one number: nothing else has to be remembered to continue exactly.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,13 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dgnet import console
+from dgnet import __version__, console
 from dgnet.data.batches import Stream
 from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed
-from dgnet.train.logs import Log
+from dgnet.train.logs import Log, summary_writer
 from dgnet.train.optim import Optimizers
 
+CHECKPOINTS = "checkpoints"  # folder in that of the run
 B = TypeVar("B")
 Line = dict[str, Any]  # of the log: tensors are turned into numbers only when the line is written
 
@@ -50,12 +52,12 @@ class Plan:
     resume_command: str
     """What the user types to go on after an interruption."""
     fingerprint: dict[str, Any]
-    """What a checkpoint must agree with to be continued from, such as the configuration and the identities."""
+    """What a checkpoint must agree with to be continued from, such as the configuration and the training set."""
     tensorboard: bool = False
 
 
 class Loop(Generic[B]):
-    """Calls `step(batch, iteration)` for iterations 1, 2, ... and returns whether it reached the end.
+    """Calls `step(batch, iteration)` for iterations 1, 2, ... to the end of the plan.
 
     `step` returns a line for the log, with "total" for the progress bar. `module` and `optimizers` are what it changes.
     """
@@ -69,28 +71,32 @@ class Loop(Generic[B]):
         step: Callable[[B, int], Line],
     ) -> None:
         self.plan, self.module, self.optimizers, self.stream, self.step = plan, module, optimizers, stream, step
-        self.folder = plan.run / "checkpoints"
+        self.folder = plan.run / CHECKPOINTS
         self.done = 0
+        if plan.tensorboard:
+            summary_writer()  # if it is missing, say so before anything is written
 
     def resume(self) -> None:
-        """Continue from the newest checkpoint, or from the start if there is none.
+        """Continue from the newest whole checkpoint.
 
-        Raises `UserError` if that checkpoint is of another configuration or training set.
+        Raises `UserError` if it is of another configuration, training set or number of processes, or none is whole.
         """
-        path = checkpoint.newest(self.folder)
-        if path is None:
-            return
-        state = checkpoint.load(path)
+        path, state = checkpoint.load_newest(self.folder)
         for key, value in self.plan.fingerprint.items():
-            if state["fingerprint"].get(key) != value:
+            if (before := state["fingerprint"].get(key)) != value:
                 raise UserError(
-                    f"{path}: trained with {key} = {state['fingerprint'].get(key)}, not {value}; "
+                    f"{path}: trained with {key} = {before}, not {value}; "
                     "continue with the same, or start a new run folder"
                 )
-        self.module.load_state_dict(state["module"])
-        self.optimizers.load_state_dict(state["optimizers"])
+        try:
+            self.module.load_state_dict(state["module"])
+            self.optimizers.load_state_dict(state["optimizers"])
+        except (KeyError, RuntimeError, ValueError):
+            raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from None
+        # The seed of the data order is each process's own, so of the order only the position is taken.
+        self.stream.load_state_dict({**self.stream.state_dict(), "next": state["stream"]["next"]})
         self.done = int(state["iteration"])
-        self.stream.load_state_dict(state["stream"])
+        console.notice(f"{self.plan.title}: going on after iteration {self.done} of {self.plan.iterations}")
 
     def run(self) -> bool:
         """Train to the end (True), or until SIGINT or SIGTERM: then the iteration is finished and saved (False).
@@ -123,11 +129,11 @@ class Loop(Generic[B]):
                 stop = distributed.any_process(asked_to_stop())
                 if last or stop or iteration % plan.checkpoint_every == 0:
                     self._save()
+                    if bar.disable:
+                        console.notice(f"{plan.title}: {iteration} of {plan.iterations} iterations done and saved")
                 if stop and not last:
                     console.notice(f"stopped after iteration {iteration}; go on with: {plan.resume_command}")
                     break
-        if log:
-            log.close()
         return self.done >= plan.iterations
 
     def _save(self) -> None:
@@ -138,6 +144,7 @@ class Loop(Generic[B]):
 
     def _state(self) -> checkpoint.Tree:
         return {
+            "version": __version__,
             "iteration": self.done,
             "fingerprint": self.plan.fingerprint,
             "module": dict(self.module.state_dict()),
@@ -152,10 +159,12 @@ class Loop(Generic[B]):
 
 
 def require_finite(iteration: int, terms: dict[str, Tensor]) -> None:
-    """Raises `NonFiniteLossError` if one of the scalars is NaN or infinite, with the names of those that are."""
-    if not torch.isfinite(torch.stack([term.detach() for term in terms.values()]).sum()):
+    """Raises `NonFiniteLossError` in all processes if one of the scalars is NaN or infinite; names those that are."""
+    finite = bool(torch.isfinite(torch.stack([term.detach() for term in terms.values()]).sum()))
+    if distributed.any_process(not finite):
         bad = [f"{name} is {float(term)}" for name, term in terms.items() if not torch.isfinite(term)]
-        raise NonFiniteLossError(f"iteration {iteration}: {', '.join(bad) or 'the sum of all terms overflows'}")
+        unnamed = "a loss of another process is not finite" if finite else "the sum of all terms overflows"
+        raise NonFiniteLossError(f"iteration {iteration}: {', '.join(bad) or unnamed}")
 
 
 def seed_of(*numbers: int) -> int:
@@ -165,21 +174,25 @@ def seed_of(*numbers: int) -> int:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGINT or SIGTERM has come. A second SIGINT interrupts at once."""
-    came = False
+    """Yields a function that says whether SIGINT or SIGTERM has come. A second Ctrl-C interrupts at once."""
+    came: float | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        if came and number == signal.SIGINT:
+        now = time.monotonic()
+        if came is None:
+            came = now
+            with suppress(RuntimeError):  # the signal came in the middle of a print
+                console.notice("stopping after this iteration (Ctrl-C again: at once, losing what is not saved)")
+        elif number == signal.SIGINT and now - came > 1:  # torchrun passes on a Ctrl-C that has come here already
             raise KeyboardInterrupt
-        came = True
-        console.notice("stopping after this iteration (Ctrl-C again: at once, losing what is not saved)")
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread hears of signals
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in before:
-            signal.signal(number, note)
-        yield lambda: came
+        yield lambda: came is not None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

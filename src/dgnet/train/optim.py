@@ -21,8 +21,8 @@ from dgnet.train import distributed
 class Optimizers:
     """A few named optimisers that share a device and a precision.
 
-    fp16 has one loss scale for all of them, updated once per iteration by `finish`: several optimisers that step from one
-    backward pass must not each move it.
+    fp16 has one loss scale for all of them, updated once per iteration by `finish`: several optimisers that step from
+    one backward pass must not each move it.
     """
 
     def __init__(self, optimizers: dict[str, Optimizer], precision: Precision, device: torch.device) -> None:
@@ -33,8 +33,11 @@ class Optimizers:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for the forward pass. Casts of weights aren't cached: one made without gradients, in a frozen or
-        `no_grad` pass, would be taken in a later pass that needs them."""
+        """Mixed precision for the forward pass.
+
+        Casts of weights aren't cached: one made without gradients, in a frozen or `no_grad` pass, would be taken in a
+        later pass that needs them.
+        """
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False)
 
     def full_precision(self) -> AbstractContextManager[Any]:
@@ -52,7 +55,7 @@ class Optimizers:
         chosen = [self.by_name[name] for name in names]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        torch.autograd.backward(self.scaler.scale(loss))
         distributed.average_gradients(p for o in chosen for group in o.param_groups for p in group["params"])
         for optimizer in chosen:
             self.scaler.step(optimizer)
@@ -68,6 +71,10 @@ class Optimizers:
         self.scaler.load_state_dict(state["scaler"])
         for name, optimizer in self.by_name.items():
             optimizer.load_state_dict(state[name])
+            for parameter, values in optimizer.state.items():
+                for key, value in values.items():
+                    if value.shape == parameter.shape:  # in its memory format too, on which the speed of a step depends
+                        values[key] = torch.empty_like(parameter).copy_(value)
 
 
 def joint_optimizers(net: DGNet, train: Train, device: torch.device) -> Optimizers:
@@ -97,4 +104,3 @@ def teacher_optimizers(net: Baseline, config: TeacherTraining, device: torch.dev
     ]
     sgd = SGD(groups, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay)
     return Optimizers({"teacher": sgd}, config.precision, device)
-

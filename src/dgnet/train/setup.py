@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dgnet.config import Config, from_dict, load, to_dict, to_yaml
+from dgnet.config import Config, load, to_dict, to_yaml
 from dgnet.data.images import ImageStore
 from dgnet.data.records import Dataset, labels
 from dgnet.errors import UserError
+from dgnet.files import replacing
+from dgnet.train import checkpoint, distributed
+from dgnet.train.loop import CHECKPOINTS
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
-FREE = ("data.root", "data.cache", "train.iterations", "train.checkpoint_every", "train.keep", "train.log_every",
-        "train.tensorboard", "teacher.epochs", "evaluate")  # fmt: skip
+FREE = ("data.root", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every", "train.keep",
+        "train.log_every", "train.tensorboard", "teacher.epochs")  # fmt: skip
+
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class Photos:
     images: ImageStore
     classes: Tensor  # [N], 0 to K - 1
     identities: list[int]  # [K], the data set's own numbers
+    summary: str
+    """In words and as a hash of names and identities: two sets with the same summary train the same."""
 
 
 def device_named(name: str) -> torch.device:
@@ -35,8 +46,16 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UserError(f"--device {name}: not available here; use auto, cpu, cuda or cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: not available here; use auto, cpu, cuda or cuda:N")
     return device
+
+
+def placed(net: Net, device: torch.device) -> Net:
+    """`net` itself, on the device, laid out for its convolutions (channels last)."""
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch's annotations
+    return net
 
 
 def training_photos(config: Config, dataset: Dataset) -> Photos:
@@ -49,39 +68,67 @@ def training_photos(config: Config, dataset: Dataset) -> Photos:
     cache = Path(data.cache) if data.cache else None
     people = dataset.train.subset(dataset.train.identities > 0)
     store = ImageStore(people.paths, data.height, data.width, cache, data.on_unreadable)
-    classes, identities = labels(people.identities[store.kept])
+    people = people.subset(store.kept)
+    classes, identities = labels(people.identities)
     if len(identities) < 2:
-        raise UserError(f"{dataset.root}: the training images show {len(identities)} identity; training needs two or more")
-    return Photos(store, torch.from_numpy(classes), identities)
+        raise UserError(f"{dataset.root}: training images of {len(identities)} identity; training needs two or more")
+    digest = hashlib.sha256()
+    for path, identity in zip(people.paths, people.identities, strict=True):
+        digest.update(f"{path.name} {identity}\n".encode())
+    summary = f"{len(people)} of {len(identities)} people ({digest.hexdigest()[:8]})"
+    return Photos(store, torch.from_numpy(classes), identities, summary)
 
 
-def open_run(run: Path, config: Config, *, resume: bool) -> None:
-    """Make the folder of a run and write its configuration, or check that it is the one to continue.
+def recorded(config: Config, dataset: Dataset) -> Config:
+    """`config` with the data set that is really used, so that whoever has the run or its weights can find it."""
+    data = replace(config.data, root=str(dataset.root), layout=dataset.layout or config.data.layout)
+    return replace(config, data=data)
 
-    Raises `UserError` if a new run's folder holds a run already, or if one to continue doesn't or was configured otherwise.
+
+def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
+    """Whether the folder `run` holds a checkpoint to continue from; writes nothing.
+
+    Raises `UserError` if a new run's folder holds a run already, or if one to continue doesn't, or was started with
+    other values in `sections`.
     """
     written = run / "config.yaml"
+    begun = bool(checkpoint.in_folder(run / CHECKPOINTS))
     if not resume:
-        if written.exists():
+        if written.exists() or begun:
             raise UserError(f"{run}: holds a run already; continue it with --resume, or name another folder")
-    elif not written.exists():
+        return False
+    if not written.exists():
         raise UserError(f"{run}: no run to resume here (no config.yaml)")
-    else:
-        before, now = _flat(to_dict(load(written))), _flat(to_dict(config))
-        changed = [key for key in now if before.get(key) != now[key] and not key.startswith(FREE)]
-        if changed:
-            key = changed[0]
-            raise UserError(f"{run}: was started with {key} = {before.get(key)}, not {now[key]}; that cannot change midway")
-    run.mkdir(parents=True, exist_ok=True)
-    part = run / ".config.yaml.part"
-    part.write_text(to_yaml(config))
-    part.replace(written)
+    before = computed(load(written), *sections)
+    for key, value in computed(config, *sections).items():
+        if before.get(key) != value:
+            raise UserError(f"{run}: was started with {key} = {before.get(key)}, not {value}; it cannot change midway")
+    return begun
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Write RUN/config.yaml: from here on, the folder holds a run. To be called when nothing can fail any more."""
+    distributed.wait()  # until every process has checked the folder
+    if distributed.rank() == 0:
+        try:
+            with replacing(run / "config.yaml") as part:
+                part.write_text(to_yaml(config))
+        except OSError as error:
+            raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from None
+
+
+def resume_command(training: str, run: Path, device: torch.device) -> str:
+    """What to type to continue the `training` (teacher or joint) in the folder `run`."""
+    command = f"dgnet train {training} {shlex.quote(str(run))} --resume"
+    if distributed.count() > 1:
+        command = f"torchrun --nproc-per-node {distributed.count()} -m {command}"
+    return command if device.type == device_named("auto").type else f"{command} --device {device}"
 
 
 def computed(config: Config, *sections: str) -> dict[str, object]:
-    """The values of the configuration's `sections` on which the numbers of a run depend, by key path."""
-    flat = _flat(to_dict(from_dict(to_dict(config))))
-    return {key: value for key, value in flat.items() if key.startswith(sections) and not key.startswith(FREE)}
+    """The values in `sections` of the configuration on which the numbers of a run depend, by key path."""
+    flat = _flat(to_dict(config))
+    return {key: value for key, value in flat.items() if key.startswith(sections) and key not in FREE}
 
 
 def _flat(tree: dict[str, object], path: str = "") -> dict[str, object]:

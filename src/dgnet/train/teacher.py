@@ -13,11 +13,12 @@ from dgnet.data.batches import Augment, OneStream, Single, shuffled
 from dgnet.data.records import Dataset
 from dgnet.data.transforms import random_erasing
 from dgnet.models.dgnet import build_baseline
-from dgnet.train import distributed
+from dgnet.train import distributed, setup
 from dgnet.train.loop import Line, Loop, Plan, require_finite, seed_of
 from dgnet.train.optim import teacher_optimizers
 from dgnet.train.schedule import decay
-from dgnet.train.setup import computed, open_run, training_photos
+
+_SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
 
 
 def train_teacher(
@@ -25,18 +26,20 @@ def train_teacher(
 ) -> Path | None:
     """Train one teacher in the folder `run`; returns the file of its weights, or None if it was interrupted.
 
-    Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together.
+    Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together; then nothing is
+    written.
     """
     device = distributed.start(device)
-    photos = training_photos(config, dataset)
-    open_run(run, config, resume=resume)
+    config = setup.recorded(config, dataset)
     teacher, data = config.teacher, config.data
+    begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
+    photos = setup.training_photos(config, dataset)
 
     torch.manual_seed(seed_of(teacher.seed))
     net = build_baseline(config, len(photos.identities))
-    if not resume:
+    if not begun:
         weights.pretrained(net.backbone, teacher.weights)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = setup.placed(net, device)
     distributed.broadcast(net)
     optimizers = teacher_optimizers(net, teacher, device)
     chance = torch.Generator()
@@ -51,7 +54,7 @@ def train_teacher(
         device,
         prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
     )
-    per_epoch = stream.batches_per_epoch
+    per_epoch = max(1, stream.batches_per_epoch // distributed.count())
 
     def iterate(batch: Single, iteration: int) -> Line:
         epoch = (iteration - 1) // per_epoch
@@ -71,16 +74,21 @@ def train_teacher(
         iterations=teacher.epochs * per_epoch,
         seed=teacher.seed,
         checkpoint_every=per_epoch,
-        keep=1,
+        keep=config.train.keep,
         log_every=max(1, per_epoch // 10),
         title="teacher",
-        resume_command=f"dgnet train teacher {run} --resume",
-        fingerprint={**computed(config, "data", "teacher"), "identities": photos.identities},
+        resume_command=setup.resume_command("teacher", run, device),
+        fingerprint={
+            **setup.computed(config, *_SECTIONS),
+            "training images": photos.summary,
+            "processes": distributed.count(),
+        },
         tensorboard=config.train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    if resume:
+    if begun:
         loop.resume()
+    setup.write_config(run, config)
     if not loop.run():
         return None
     file = run / "teacher.safetensors"
