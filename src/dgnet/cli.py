@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from dgnet import __version__, console
 from dgnet import config as configuration
@@ -134,7 +134,7 @@ def check(
 def teacher(
     run: Positional[Path],
     overrides: Positional[tuple[str, ...]] = (),
-    config: str = "market1501",
+    config: str | None = None,
     resume: bool = False,
     device: str = "auto",
 ) -> int:
@@ -143,7 +143,7 @@ def teacher(
     Args:
         run: folder of the run
         overrides: changes to the configuration, such as data.root=Market-1501 teacher.epochs=30
-        config: a preset or a YAML file; of a resumed run, its own is taken
+        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
         resume: continue this run from its newest checkpoint
         device: auto, cpu, cuda or cuda:N
     """
@@ -159,8 +159,8 @@ def teacher(
 def joint(
     run: Positional[Path],
     overrides: Positional[tuple[str, ...]] = (),
-    teacher: tuple[Path, ...] = (),
-    config: str = "market1501",
+    teacher: UseAppendAction[tuple[Path, ...]] = (),
+    config: str | None = None,
     resume: bool = False,
     device: str = "auto",
 ) -> int:
@@ -169,8 +169,8 @@ def joint(
     Args:
         run: folder of the run
         overrides: changes to the configuration, such as data.root=Market-1501 train.precision=bfloat16
-        teacher: weights of one teacher or several, which are averaged
-        config: a preset or a YAML file; of a resumed run, its own is taken
+        teacher: weights of a teacher; several are averaged; a run that is resumed knows its own
+        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
         resume: continue this run from its newest checkpoint
         device: auto, cpu, cuda or cuda:N
     """
@@ -193,7 +193,7 @@ def evaluate(
     compare: tuple[Path, ...] = (),
     alphas: tuple[float, ...] = (),
     metric: Literal["cosine", "euclidean"] = "cosine",
-    divisor: Literal["all", "valid"] = "all",
+    divisor: Literal["all", "valid"] | None = None,
     multi_query: Literal["mean", "max"] | None = None,
     rerank: bool = False,
     expand: int = 0,
@@ -213,7 +213,7 @@ def evaluate(
         compare: JSON files of evaluations to set side by side
         alphas: weights of the fine-grained half of the query; by default those of the configuration
         metric: how features are compared
-        divisor: means over all queries, as the published code, or over those that have a correct answer
+        divisor: means over all queries, as published, or over those with a correct answer; by default as configured
         multi_query: pool the features of all images of the query's identity and camera
         rerank: k-reciprocal re-ranking
         expand: average query expansion with so many answers
@@ -230,24 +230,37 @@ def evaluate(
         return 0
     if (features is None) == (len(weights) != 1):
         raise UserError("evaluate: give one file of weights, or --features FILE.npz, or --compare FILE FILE ...")
-    options = {
-        "metric": metric, "divisor": divisor, "multi_query": multi_query, "expand": expand,
-        "reranking": ReRanking() if rerank else None, "verification": verification, "camera_pairs": camera_pairs,
-    }  # fmt: skip
+    protocol_of, chosen = configuration.Evaluate(), alphas or (None,)
     if features is not None:
-        found = feature_set.load_features(features)
-        name, chosen, provenance = features.stem, alphas or (None,), {"features": found.feature_hash()}
+        found, name = feature_set.load_features(features), features.stem
+        provenance = {"features": found.feature_hash()}
     else:
         loaded = _load(weights[0], device)
-        dataset = _dataset(loaded.config, "query", "gallery", root=data, layout=layout)
-        found = protocol.features(loaded.net, loaded.config, dataset, device_named(device))
-        name, provenance = dataset.name, {"weights": loaded.hash, "data": str(dataset.root)}
-        chosen = (alphas or loaded.config.evaluate.alphas) if protocol.has_halves(loaded.net) else (None,)
+        dataset = _dataset(loaded.config, "query", "gallery", root=data, layout=layout, option="--data FOLDER")
+        if alphas and not protocol.has_halves(loaded.net):
+            raise UserError(f"--alphas: the features of {weights[0]} have no fine-grained half to be weighed")
+        found, name = protocol.features(loaded.net, loaded.config, dataset, device_named(device)), dataset.name
+        provenance = {"weights": loaded.hash, "data": str(dataset.root)}
+        protocol_of = loaded.config.evaluate
+        if not alphas and protocol.has_halves(loaded.net):
+            chosen = protocol_of.alphas
     if save_features is not None:
         feature_set.save_features(found, save_features)
     for number, alpha in enumerate(chosen):
-        shown = name if alpha is None else f"{name}, alpha {alpha:g}"
-        result = ranking.evaluate(found, alpha=alpha, name=shown, provenance=provenance, **options)  # type: ignore[arg-type]
+        result = ranking.evaluate(
+            found,
+            alpha=alpha,
+            metric=metric,
+            ranks=protocol_of.ranks,
+            divisor=divisor or protocol_of.divisor,
+            multi_query=multi_query,
+            expand=expand,
+            reranking=ReRanking() if rerank else None,
+            verification=verification,
+            camera_pairs=camera_pairs,
+            name=name if alpha is None else f"{name}, alpha {alpha:g}",
+            provenance=provenance,
+        )
         console.stdout.print(result.table())
         if camera_pairs:
             console.stdout.print(result.camera_table())
@@ -387,26 +400,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=given or ["--help"])
     except UserError as error:
-        console.stderr.print("[red]error:[/red] ", end="")
-        console.stderr.print(str(error), markup=False)
-        code = 2
+        code = _failed(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        code = _failed(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         console.notice("interrupted")
         code = INTERRUPTED
     sys.exit(code)
 
 
-def _run_config(run: Path, config: str, overrides: Sequence[str], *, resume: bool) -> Config:
-    return configuration.load(run / "config.yaml" if resume else config, overrides)
+def _run_config(run: Path, config: str | None, overrides: Sequence[str], *, resume: bool) -> Config:
+    if not resume:
+        return configuration.load(config or "market1501", overrides)
+    if config:
+        raise UserError(f"--config {config}: a resumed run keeps its own, {run}/config.yaml; leave --config out")
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: no run to resume here (no config.yaml)")
+    return configuration.load(run / "config.yaml", overrides)
 
 
-def _dataset(config: Config, *splits: str, root: Path | None = None, layout: str = "auto") -> Dataset:
+def _dataset(
+    config: Config, *splits: str, root: Path | None = None, layout: str = "auto", option: str = "data.root=FOLDER"
+) -> Dataset:
+    """Of the folder `root`, by default the one that the configuration names; `option` is how a user names one."""
     from dgnet.data.readers import read_dataset
 
     if root is not None:
         return read_dataset(root, layout, need=splits)
     if not config.data.root:
-        raise UserError("data.root is empty: say where the data set is, as data.root=FOLDER")
+        raise UserError(f"data.root is empty: say where the data set is, as {option}")
     return read_dataset(Path(config.data.root), config.data.layout, need=splits)
 
 
@@ -427,6 +449,13 @@ def _load_joint(weights: Path, device: str) -> Loaded[DGNet]:
 def _generator(weights: Path, device: str) -> tuple[DGNet, tuple[int, int]]:
     loaded = _load_joint(weights, device)
     return loaded.net, (loaded.config.data.height, loaded.config.data.width)
+
+
+def _failed(message: str) -> int:
+    console.stderr.quiet = False  # as it is in all processes but the first
+    console.stderr.print("[red]error:[/red] ", end="")
+    console.stderr.print(message, markup=False)
+    return 2
 
 
 def _finished(file: Path | None) -> int:
