@@ -40,7 +40,7 @@ app.command(weights_app, name="weights")
 def demo(
     folder: Positional[Path] = Path("demo"),
     overrides: Positional[tuple[str, ...]] = (),
-    identities: int = 90,
+    identities: int = 150,
     test_identities: int = 30,
 ) -> int:
     """The whole method in minutes: draw people, train the teacher and DG-Net, evaluate, write a report.

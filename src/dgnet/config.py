@@ -29,8 +29,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Backbone = Literal[
-    "resnet18", "resnet34", "resnet50", "resnet101",
-    "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
+    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
+    "resnet10_ibn_a", "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
 ]  # fmt: skip
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -1,4 +1,4 @@
-"""The whole method at a small size, on people that the project draws: data, teacher, joint training, evaluation, report."""
+"""The whole method at a small size on people that the project draws: data, teacher, DG-Net, evaluation, report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,11 +30,12 @@ from dgnet.train.setup import device_named
 from dgnet.train.teacher import train_teacher
 from dgnet.weights import Loaded, load_joint, load_teacher
 
+Pixels = npt.NDArray[np.uint8]
 SWAPS = 240  # pairs of held-out people over which the quality of swaps is measured
 
 
-def demo(folder: Path, config: Config, *, identities: int = 90, test_identities: int = 30) -> Path | None:
-    """Make everything below `folder`; finished stages are taken as they are. Returns the report's path, None if stopped.
+def demo(folder: Path, config: Config, *, identities: int = 150, test_identities: int = 30) -> Path | None:
+    """Make everything below `folder`; finished stages are kept. Returns the report's path, or None if it was stopped.
 
     The data are `identities` synthetic people, of whom `test_identities` are held out from all training.
     """
@@ -40,11 +43,15 @@ def demo(folder: Path, config: Config, *, identities: int = 90, test_identities:
     device = device_named("auto")
     height, width = config.data.height, config.data.width
     people = folder / "people"
-    factors = synthesize(people, identities=identities, test_identities=test_identities, height=height, width=width)
+    factors = synthesize(
+        people, identities=identities, test_identities=test_identities, images_per_camera=4, height=height, width=width
+    )
     dataset = read_dataset(people)
 
     teacher = folder / "teacher" / "teacher.safetensors"
-    if not teacher.exists() and not _trained(train_teacher(config, dataset, teacher.parent, device, resume=_begun(teacher))):
+    if not teacher.exists() and not _trained(
+        train_teacher(config, dataset, teacher.parent, device, resume=_begun(teacher))
+    ):
         return None
     model = folder / "joint" / "model.safetensors"
     if not model.exists() and not _trained(
@@ -61,6 +68,7 @@ def demo(folder: Path, config: Config, *, identities: int = 90, test_identities:
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 
     quality, examples = swap_quality(loaded.net, dataset.query, factors)
+    pictures = _pictures(loaded.net, dataset.query, config)
     report = Report(
         title="DG-Net on synthetic people",
         config=to_yaml(config),
@@ -68,7 +76,10 @@ def demo(folder: Path, config: Config, *, identities: int = 90, test_identities:
         results={result.name: result.figures() for result in (*theirs, *ours)},
         quality=quality,
         swaps=examples,
-        **_pictures(loaded.net, dataset, config),
+        grid=pictures.grid,
+        reconstructions=pictures.reconstructions,
+        appearance=pictures.appearance,
+        structure=pictures.structure,
         retrieval=_retrieval(found, dataset, config),
         cmc={theirs[0].name: theirs[0].cmc[:50], ours[0].name: ours[0].cmc[:50]},
         log=read_log(model.parent / "log.jsonl"),
@@ -82,11 +93,11 @@ def demo(folder: Path, config: Config, *, identities: int = 90, test_identities:
 
 def swap_quality(
     net: DGNet, held_out: Split, factors: Factors, pairs: int = SWAPS, seed: int = 0
-) -> tuple[dict[str, Mapping[str, float]], dict[str, np.ndarray]]:
-    """How close G(s_i, f_j) comes to the drawing of structure i in appearance j: PSNR (dB) and SSIM by method, and examples.
+) -> tuple[dict[str, Mapping[str, float]], dict[str, Pixels]]:
+    """How close G(s_i, f_j) comes to the drawing of structure i in appearance j.
 
-    The pairs are drawn from `held_out` photos of different people. The generator is compared with the photo i itself, and
-    with photo i whose channels are given the mean and deviation of photo j.
+    The pairs are drawn from `held_out` photos of different people. The generator is compared with photo i itself, and with
+    photo i whose channels are given the mean and deviation of photo j. Returns PSNR (dB) and SSIM by method, and examples.
     """
     rng = np.random.default_rng(seed)
     size = (factors.recipe["height"], factors.recipe["width"])
@@ -114,36 +125,43 @@ def swap_quality(
     return quality, {name: pictures[:10].numpy() for name, pictures in rows.items()}
 
 
-def _pictures(net: DGNet, dataset: Dataset, config: Config) -> dict[str, object]:
-    """Grid, reconstructions and interpolations of held-out people."""
-    size = (config.data.height, config.data.width)
-    query = dataset.query
-    one_each = [int(np.flatnonzero(query.identities == person)[n % 4 % (query.identities == person).sum()])
-                for n, person in enumerate(query.people)]  # fmt: skip
-    chosen = generate.read([query.paths[k] for k in one_each[:16]], *size)
-    structures, appearances = chosen[:10], chosen[-6:]
-    same = [int(np.flatnonzero(query.identities == query.identities[k])[-1]) for k in one_each[:10]]
-    positives = generate.read([query.paths[k] for k in same], *size)
+class _Pictures(NamedTuple):
+    """What the generator makes of held-out people."""
 
+    grid: Grid
+    reconstructions: dict[str, Pixels]
+    appearance: Interpolation
+    structure: Interpolation
+
+
+def _pictures(net: DGNet, held_out: Split, config: Config) -> _Pictures:
+    photos_of = [np.flatnonzero(held_out.identities == person) for person in held_out.people]
+    one_each = [int(photos[n % len(photos)]) for n, photos in enumerate(photos_of)]  # the cameras take turns
+    another = [int(photos[(n + 1) % len(photos)]) for n, photos in enumerate(photos_of)]
+    size = (config.data.height, config.data.width)
+    people, positives = (
+        generate.read([held_out.paths[k] for k in chosen[:16]], *size) for chosen in (one_each, another)
+    )
+
+    structures, appearances = people[:10], people[-6:]
     there = generate.swap(net, structures, structures.roll(1, 0))[0]
     back = generate.swap(net, there, there.roll(-1, 0))[0]
-    start, end = chosen[:3], chosen[3:6]
-    return {
-        "grid": Grid(*(t.numpy() for t in (generate.grid(net, structures, appearances), structures, appearances))),
-        "reconstructions": {
-            "photo": structures.numpy(),
-            "from its own codes": generate.swap(net, structures, structures)[0].numpy(),
-            "from another photo's appearance": generate.swap(net, structures, positives)[0].numpy(),
-            "in a neighbour's clothes": there.numpy(),
-            "and back again (cycle)": back.numpy(),
-        },
-        "appearance": Interpolation(
-            *(t.numpy() for t in (start, start, end, generate.interpolate_appearance(net, start, start, end)))
-        ),
-        "structure": Interpolation(
-            *(t.numpy() for t in (start, start, end, generate.interpolate_structure(net, start, start, end)))
-        ),
+    rows = {
+        "photo": structures,
+        "from its own codes": generate.swap(net, structures, structures)[0],
+        "from another photo's appearance": generate.swap(net, structures, positives[:10])[0],
+        "in a neighbour's clothes": there,
+        "and back again (cycle)": back,
     }
+    start, end = people[:3], people[3:6]
+    dressing = generate.interpolate_appearance(net, start, start, end)
+    moving = generate.interpolate_structure(net, start, start, end)
+    return _Pictures(
+        Grid(generate.grid(net, structures, appearances).numpy(), structures.numpy(), appearances.numpy()),
+        {name: row.numpy() for name, row in rows.items()},
+        Interpolation(start.numpy(), start.numpy(), end.numpy(), dressing.numpy()),
+        Interpolation(start.numpy(), start.numpy(), end.numpy(), moving.numpy()),
+    )
 
 
 def _retrieval(found: FeatureSet, dataset: Dataset, config: Config) -> Retrieval:
