@@ -82,11 +82,12 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _split(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """`node` with every tensor moved into `tensors` and replaced by {"tensor": its path}."""
+    """`node` with every tensor moved into `tensors` and replaced by {"tensor": its name there}."""
     if isinstance(node, Tensor):
         # A copy, since tensors that share memory, such as the two halves of a batch, cannot be written as they are.
-        tensors[path] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": path}
+        name = f"{len(tensors)}{path}"  # the number keeps it unique, the path is for people
+        tensors[name] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
     if isinstance(node, dict):
         # Keys can be numbers (optimiser states): kept as pairs, since JSON would make them words.
         return {"dict": [[key, _split(value, f"{path}/{key}", tensors)] for key, value in node.items()]}

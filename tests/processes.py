@@ -1,0 +1,49 @@
+"""Processes of their own for tests that stop or kill what they run.
+
+They are forked from a server that has loaded torch, so that they start at once and share no threads with the tests.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dgnet.cli import main
+from dgnet.train import checkpoint
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["dgnet.train.joint", "dgnet.train.teacher", "dgnet.cli"])
+PATIENCE = 300  # seconds: the machine may be busy with something else
+
+
+def start(target: Any, *arguments: Any) -> Any:
+    process = _CONTEXT.Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def command(arguments: list[str], output: Path, environment: Mapping[str, str]) -> None:
+    """`dgnet ARGUMENTS`; what it prints goes to the file `output`."""
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    with output.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    main(arguments)
+
+
+def save_without_end(folder: Path, size: int, reports: Any) -> None:
+    """Save checkpoints 1, 2, 3, ... whose every number is that of the checkpoint, and report each that is done."""
+    torch.set_num_threads(1)
+    number = 0
+    while True:
+        number += 1
+        tree = {"number": number, "parts": [torch.full((size,), float(number)) for _ in range(4)]}
+        checkpoint.save(checkpoint.of_iteration(folder, number), tree)
+        reports.send(number)
+        checkpoint.prune(folder, keep=2)
