@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from dgnet.errors import UserError
@@ -33,6 +33,11 @@ Backbone = Literal[
     "resnet10_ibn_a", "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
 ]  # fmt: skip
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def _yes_or_no(value: object) -> object:
+    """YAML reads a bare yes or no as true or false."""
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -121,7 +126,7 @@ class Appearance:
     """Dropout in the primary and in the fine-grained head."""
     stripes: Positive = 4
     """Horizontal stripes of the appearance code."""
-    enlarge: Literal["auto", "yes", "no"] = "auto"
+    enlarge: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "auto"
     """Show E_a the image twice as large; `auto`: when it has at most 128 rows, as published."""
     weights: str = "imagenet"
     """Where the backbone starts: `scratch`, a local file, `teacher`, a URL (`...#sha256=...`), `hub:user/name/file`, or

@@ -1,0 +1,135 @@
+"""Configurations: presets, round trips, overrides, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dgnet import config as configuration
+from dgnet.config import Config, WarmUp
+from dgnet.errors import UserError
+
+
+@pytest.mark.parametrize("name", configuration.presets())
+def test_presets_load_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    config = configuration.load(name)
+    assert configuration.from_dict(configuration.to_dict(config)) == config
+    file = tmp_path / "config.yaml"
+    file.write_text(configuration.to_yaml(config))
+    assert configuration.load(file) == config
+
+
+def test_the_published_values_are_the_defaults() -> None:
+    config = configuration.load("market1501")
+    assert config == Config()
+    assert config.loss.warm_up == WarmUp(30_000, 0.0005)
+    assert (config.train.iterations, config.train.half_batch) == (100_000, 8)
+
+
+def test_overrides_are_yaml_and_lie_on_top() -> None:
+    config = configuration.load(
+        "tiny",
+        [
+            "train.half_batch=3",
+            "train.betas=[0.5, 0.9]",
+            "loss.warm_up.start=7",
+            "data.root=a folder",
+            "data.cache=null",
+        ],
+    )
+    assert (config.train.half_batch, config.train.betas, config.loss.warm_up.start) == (3, (0.5, 0.9), 7)
+    assert (config.data.root, config.data.cache) == ("a folder", None)
+    assert config.loss.warm_up.per_iteration == 0.5  # the preset's
+
+
+def test_a_bare_yes_or_no_means_what_it_says(tmp_path: Path) -> None:
+    assert configuration.load("tiny", ["model.appearance.enlarge=yes"]).model.appearance.enlarge == "yes"
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {appearance: {enlarge: no}}")
+    assert configuration.load(file).model.appearance.enlarge == "no"
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    config = configuration.load("tiny")
+    with pytest.raises(FrozenInstanceError):
+        config.loss.image = 0.0  # type: ignore[misc]
+
+
+WRONG = {
+    "loss.imag=1": "tiny: unknown key loss.imag; did you mean loss.image?",
+    "model.decoder.mlp_with=8": "unknown key model.decoder.mlp_with; did you mean model.decoder.mlp_width?",
+    "losses.image=1": "unknown key losses; did you mean loss?",
+    "train.zzz=1": "unknown key train.zzz; known here: teachers, iterations, half_batch",
+    "loss.warm_up.begin=1": "unknown key loss.warm_up.begin; known here: start, per_iteration",
+    "train.half_batch=0": "train.half_batch = 0: input should be greater than or equal to 1",
+    "data.flip=1.5": "data.flip = 1.5: input should be less than or equal to 1",
+    "data.height=30": "data.height = 30: input should be a multiple of 4",
+    "data.width=8": "data.width = 8: input should be greater than or equal to 16",
+    "loss.image=-1": "loss.image = -1: input should be greater than or equal to 0",
+    "loss.image=.nan": "loss.image = nan: input should be a finite number",
+    "train.learning_rate=0": "train.learning_rate = 0: input should be greater than 0",
+    "train.iterations=many": "train.iterations = 'many': input should be a valid integer",
+    "model.discriminator.kind=gan": "model.discriminator.kind = 'gan': input should be 'lsgan', 'nsgan' or 'wgan'",
+    "model.appearance.dropout=[0.5]": "model.appearance.dropout",
+    "model.structure=16": "model.structure = 16: ",
+    "loss.perceptual=1": "loss.perceptual is on: loss.perceptual_weights must name VGG-16 weights",
+    "train.half_batch": "override 'train.half_batch': write it as key.path=value",
+    "data.height.x=1": "override 'data.height.x=1': height is a value, not a group of keys",
+    "train.betas=[0.5": "override 'train.betas=[0.5': '[0.5' is not a YAML value",
+}
+
+
+@pytest.mark.parametrize(("override", "line"), WRONG.items(), ids=WRONG)
+def test_a_mistake_is_told_in_one_line(override: str, line: str) -> None:
+    with pytest.raises(UserError) as told:
+        configuration.load("tiny", [override])
+    assert line in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_every_mistake_is_told() -> None:
+    with pytest.raises(UserError) as told:
+        configuration.load("tiny", ["loss.imag=1", "train.half_batch=0"])
+    assert "loss.imag" in str(told.value)
+    assert "train.half_batch" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("loss: [1, 2", "mine.yaml: not YAML"),
+        ("- loss", "mine.yaml: expected groups of keys (data, model, loss, ...), found list"),
+        ("loss: {image: [1]}", "mine.yaml: loss.image = [1]: input should be a valid number"),
+        ("loss:\n", "mine.yaml: loss = None: "),
+    ],
+)
+def test_a_file_with_a_mistake_is_named(text: str, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as told:
+        configuration.load(file)
+    assert line in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_file_is_named_with_the_presets() -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: neither a preset \(.*market1501.*\) nor a YAML file"):
+        configuration.load("nowhere.yaml")
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "empty.yaml"
+    file.write_text("")
+    assert configuration.load(file) == Config()
+
+
+def test_every_field_is_explained() -> None:
+    """The text that `--help` and the documentation show."""
+    for group in (Config, *(type(getattr(Config(), name)) for name in yaml.safe_load(configuration.to_yaml(Config())))):
+        fields = group.__pydantic_fields__
+        assert all(field.description or field.annotation.__module__ == "dgnet.config" for field in fields.values()), (
+            group
+        )
