@@ -177,10 +177,15 @@ class FeatureScores:
         """Of queries `[Q]` and of gallery entries `[G]`, in float64."""
         return _squared_length(self.query), _squared_length(self.gallery)
 
+    @cached_property
+    def _lengths(self) -> tuple[Tensor, Tensor]:
+        """Of queries `[Q]`, and of the longest gallery entry, about."""
+        query, gallery = (torch.linalg.vector_norm(features, dim=1) for features in (self.query, self.gallery))
+        return query.double(), gallery.max().double()
+
     def _reach(self, start: int, stop: int) -> Tensor:
-        query, gallery = self._squared_lengths
-        length, longest = query[start:stop].sqrt(), gallery.max().sqrt()
-        return length * longest if self.metric == "cosine" else (length + longest) ** 2
+        query, longest = self._lengths[0][start:stop], self._lengths[1]
+        return query * longest if self.metric == "cosine" else (query + longest) ** 2
 
 
 def prepare(
@@ -266,7 +271,8 @@ def _squared_length(features: Tensor) -> Tensor:
     """`[N, D]` to float64 `[N]`."""
     step = max(1, PAIR_ELEMENTS[features.device.type] // features.shape[1])
     with _one_thread():
-        return torch.cat([_sum_in_fixed_order(rows.double().square()) for rows in torch.split(features, step)])
+        parts = (part.to(torch.float64, copy=True) for part in torch.split(features, step))
+        return torch.cat([_sum_in_fixed_order(part.square_()) for part in parts])
 
 
 def _sum_in_fixed_order(terms: Tensor) -> Tensor:
