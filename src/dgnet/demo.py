@@ -96,8 +96,11 @@ def swap_quality(
 ) -> tuple[dict[str, Mapping[str, float]], dict[str, Pixels]]:
     """How close G(s_i, f_j) comes to the drawing of structure i in appearance j.
 
-    The pairs are drawn from `held_out` photos of different people. The generator is compared with photo i itself, and with
-    photo i whose channels are given the mean and deviation of photo j. Returns PSNR (dB) and SSIM by method, and examples.
+    The pairs are drawn from `held_out` photos of different people. The generator is compared with photo i itself, and
+    with photo i whose channels are given the mean and deviation of photo j.
+
+    Returns:
+        PSNR (dB) and SSIM by method, and some of the pictures by row.
     """
     rng = np.random.default_rng(seed)
     size = (factors.recipe["height"], factors.recipe["width"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -154,7 +155,7 @@ def _mosaic(
     for j, row in enumerate(rows):
         y = first + offset(j, h, apart_rows)
         if row_labels:
-            parts.append(text(margin - 14, y + h / 2, row_labels[j], "end"))
+            parts.append(text(margin - 14, y + h / 2, textwrap.fill(row_labels[j], 18), "end"))
         for i, cell in enumerate(row):
             x = margin + offset(i, w, apart_columns)
             if isinstance(cell, str):
