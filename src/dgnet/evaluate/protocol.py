@@ -28,7 +28,7 @@ def photos(split: Split, config: Config) -> tuple[ImageStore, Split]:
 
 
 def features(net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device) -> FeatureSet:
-    """Features of query, gallery and, where there are any, multi-query images. Raises `UserError` without the first two."""
+    """Features of query, gallery and any multi-query images. Raises `UserError` if one of the first two is missing."""
     dataset.require("query", "gallery")
 
     def of(split: Split) -> Features:
