@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from dgnet import console
 from dgnet.data import public
@@ -148,15 +146,7 @@ def _trainable(dataset: Dataset) -> Dataset:
         train = train.subset(proper)
     if len(train.people) < 2:
         raise UserError(f"{dataset.root} has training images of {len(train.people)} identity: two or more are needed")
-    single = int((np.unique(train.identities, return_counts=True)[1] == 1).sum())
-    if single:
-        _tell_once(f"{dataset.name}: {single} training identities have one image, which is its own positive")
     return replace(dataset, train=train)
-
-
-@cache
-def _tell_once(text: str) -> None:
-    console.notice(text)
 
 
 def _tables_in(folder: Path) -> list[Path]:
