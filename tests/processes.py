@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from dgnet.cli import main
-from dgnet.train import checkpoint
+from dgnet.train import checkpoint, distributed
+from dgnet.train.loop import Loop
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["dgnet.train.joint", "dgnet.train.teacher", "dgnet.cli"])
@@ -35,6 +36,24 @@ def command(arguments: list[str], output: Path, environment: Mapping[str, str]) 
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     main(arguments)
+
+
+def rank(arguments: list[str], output: Path, environment: Mapping[str, str], state: Path, same_draws: bool) -> None:
+    """One process of several: `command`, and what it has trained in the end is left in the file `state`.
+
+    With `same_draws` it draws what the first process draws, and saves like that one.
+    """
+    run = Loop.run
+
+    def kept(self: Loop[Any]) -> bool:
+        done = run(self)
+        checkpoint.save(state, self._state())
+        return done
+
+    Loop.run = kept  # type: ignore[method-assign]
+    if same_draws:
+        distributed.rank = lambda: 0
+    command(arguments, output, environment)
 
 
 def save_without_end(folder: Path, size: int, reports: Any) -> None:

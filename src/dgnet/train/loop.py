@@ -6,6 +6,7 @@ and one number: nothing else has to be remembered to continue exactly.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -160,9 +161,12 @@ class Loop(Generic[B]):
 
 def require_finite(iteration: int, terms: dict[str, Tensor]) -> None:
     """Raises `NonFiniteLossError` in all processes if one of the scalars is NaN or infinite; names those that are."""
-    finite = bool(torch.isfinite(torch.stack([term.detach() for term in terms.values()]).sum()))
+    values = torch.stack([term.detach() for term in terms.values()])
+    finite = bool(torch.isfinite(values.sum()))
     if distributed.any_process(not finite):
-        bad = [f"{name} is {float(term)}" for name, term in terms.items() if not torch.isfinite(term)]
+        bad = [
+            f"{name} is {value}" for name, value in zip(terms, values.tolist(), strict=True) if not math.isfinite(value)
+        ]
         unnamed = "a loss of another process is not finite" if finite else "the sum of all terms overflows"
         raise NonFiniteLossError(f"iteration {iteration}: {', '.join(bad) or unnamed}")
 

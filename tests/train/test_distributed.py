@@ -1,0 +1,123 @@
+"""Training in two processes, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+import torch
+
+from dgnet import cli, config
+from dgnet.data.readers import read_dataset
+from dgnet.data.synthetic import synthesize
+from dgnet.errors import UserError
+from dgnet.train import checkpoint, distributed, logs
+from dgnet.train.teacher import train_teacher
+
+Arguments = list[str]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
+    """Data, teacher and configuration, as arguments of the command line."""
+    folder = tmp_path_factory.mktemp("two")
+    synthesize(
+        folder / "people", identities=6, test_identities=2, cameras=2, images_per_camera=3, distractors=0, junk=0,
+        height=32, width=16,
+    )  # fmt: skip
+    people = read_dataset(folder / "people")
+    teacher = train_teacher(config.load("tiny"), people, folder / "teacher", torch.device("cpu"))
+    return [
+        f"data.root={people.root}",
+        "train.iterations=4",
+        "--config",
+        "tiny",
+        "--device",
+        "cpu",
+        "--teacher",
+        str(teacher),
+    ]
+
+
+def two_processes(runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False) -> list[Any]:
+    """What both have trained in the end, each in its `run` (the same one, as a rule)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for number, run in enumerate(runs):
+        environment = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                       "MASTER_PORT": str(port)}  # fmt: skip
+        output, state = folder / f"output-{number}.txt", folder / f"state-{number}.safetensors"
+        given = ["train", "joint", str(run), *arguments]
+        started.append((processes.start(processes.rank, given, output, environment, state, same_draws), output, state))
+    for process, output, _ in started:
+        process.join(processes.PATIENCE)
+        assert process.exitcode == 0, output.read_text()
+    return [checkpoint.load(state) for _, _, state in started]
+
+
+def assert_same_state(a: Any, b: Any, exactly: bool = True) -> None:
+    assert a["iteration"] == b["iteration"]
+    for name, weight in a["module"].items():
+        torch.testing.assert_close(weight, b["module"][name], **({"rtol": 0, "atol": 0} if exactly else {}), msg=name)
+    for name in ("generator", "discriminator", "identity"):
+        states = a["optimizers"][name]["state"], b["optimizers"][name]["state"]
+        assert list(states[0]) == list(states[1])
+        for key, values in states[0].items():
+            for part, value in values.items():
+                torch.testing.assert_close(
+                    value,
+                    states[1][key][part],
+                    **({"rtol": 0, "atol": 0} if exactly else {}),
+                    msg=f"{name} {key} {part}",
+                )
+
+
+def test_two_that_see_the_same_equal_one(given: Arguments, tmp_path: Path) -> None:
+    """A mean of twice the same is the same, to the last bit: gradients, statistics, and what has no gradient."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "joint", str(tmp_path / "alone"), *given])
+    assert left.value.code == 0
+    alone = checkpoint.load_newest(tmp_path / "alone" / "checkpoints")[1]
+    states = two_processes([tmp_path / "a", tmp_path / "b"], given, tmp_path, same_draws=True)
+    for state in states:
+        assert_same_state(alone, state)
+    assert [line["total"] for line in logs.read(tmp_path / "a" / "log.jsonl")] == [
+        line["total"] for line in logs.read(tmp_path / "alone" / "log.jsonl")
+    ]
+
+
+@pytest.mark.slow
+def test_two_that_see_different_photos_stay_equal_and_resume(
+    given: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    first, second = two_processes([whole, whole], given, tmp_path)
+    assert_same_state(first, second)
+    assert first["stream"]["seed"] != second["stream"]["seed"]
+    assert (tmp_path / "output-0.txt").read_text().splitlines()[-1] == f"written: {whole / 'model.safetensors'}"
+    assert (tmp_path / "output-1.txt").read_text() == ""  # only the first talks
+
+    shorter = [word.replace("iterations=4", "iterations=2") for word in given]
+    two_processes([broken, broken], shorter, tmp_path)
+    resumed = two_processes([broken, broken], ["train.iterations=4", "--device", "cpu", "--resume"], tmp_path)
+    assert_same_state(resumed[0], resumed[1])
+    assert_same_state(first, resumed[0], exactly=False)
+
+    with pytest.raises(SystemExit) as left:  # one process would draw other photos
+        cli.main(["train", "joint", str(broken), "train.iterations=6", "--device", "cpu", "--resume"])
+    assert left.value.code == 2
+    assert "trained with processes = 2, not 1" in capsys.readouterr().err
+
+
+def test_started_by_halves_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"WORLD_SIZE is set, but .*; start several processes with torchrun"):
+        distributed.start(torch.device("cpu"))
