@@ -177,7 +177,7 @@ def retrieve(
 def rank_correct(scores: Scores, query: Features, gallery: Features, *, block: int | None = None) -> Ranks:
     """Ranks of every query's correct answers, `block` queries at a time; the gallery must be free of junk.
 
-    Memory: a tile of scores, and up to about 60 bytes for each wrong answer ranked before the worst correct one.
+    Memory: a tile of scores and a few times that, and some hundred bytes for each near tie.
     """
     pairs = SameIdentity.of(query, gallery)
     owner = pairs.query[~pairs.excluded]
@@ -212,19 +212,27 @@ def _rank_block(
     sorted_query, sorted_exact = query[rising], exact[rising]
     worst = torch.full_like(slack, torch.inf).scatter_reduce(0, query, exact, "amin")
 
-    # Rivals: wrong answers that may be as good as the worst correct one, each set above the best that it may reach.
-    rival_query, rival, value = _rivals(scores, start, stop, worst - 2 * slack, correct, excluded, double)
-    best = torch.searchsorted(line, value + shift[rival_query], right=True) - 1
-    reached = (best >= 0) & (sorted_query[best] == rival_query)
-    near = reached & (value <= sorted_exact[best] + slack[rival_query])
-    if not double and near.sum() > MANY * len(each) * scores.shape[1] and not isinstance(scores, MatrixScores):
+    # Rivals: wrong answers that may be as good as the worst correct one. Each is set above the best that it may reach,
+    # and counted, or kept aside where it may also be below that one.
+    lowest = (worst - 2 * slack)[:, None]
+    above = torch.zeros_like(query)
+    aside: list[tuple[Tensor, Tensor]] = []
+    own_query, own_entry = (torch.cat(pair) for pair in zip(correct, excluded, strict=True))
+    for first, tile in other_tiles(scores, start, stop, own_query, own_entry, double=double):
+        rival_query, rival = (tile >= lowest.to(tile.dtype)).nonzero(as_tuple=True)
+        value = tile[rival_query, rival].double()
+        best = torch.searchsorted(line, value + shift[rival_query], right=True) - 1
+        reached = (best >= 0) & (sorted_query[best] == rival_query)
+        near = reached & (value <= sorted_exact[best] + slack[rival_query])
+        above += torch.bincount(best[reached & ~near], minlength=len(line))
+        aside.append((rival_query[near], rival[near] + first))
+    near_query, near_entry = (torch.cat(parts) for parts in zip(*aside, strict=True))
+    if not double and len(near_query) > MANY * len(each) * scores.shape[1] and not isinstance(scores, MatrixScores):
         return _rank_block(scores, start, stop, correct, excluded, double=True)
-    above = torch.bincount(best[reached & ~near], minlength=len(line)).flip(0).cumsum(0).flip(0)
-    above = torch.cat([above, above.new_zeros(1)])
+    above = torch.cat([above.flip(0).cumsum(0).flip(0), above.new_zeros(1)])
     end = torch.searchsorted(sorted_query, each, right=True)
 
-    # Correct answers, and the rivals that are too close to one, in their exact order.
-    near_query, near_entry = rival_query[near], rival[near]
+    # Correct answers, and the rivals kept aside, in their exact order.
     pool_query = torch.cat([query, near_query])
     pool_score = torch.cat([exact, scores.exact(near_query + start, near_entry)])
     by_entry = torch.cat([entry, near_entry]).argsort()
@@ -234,25 +242,6 @@ def _rank_block(
     ranks = 1 + place[: len(query)] - torch.searchsorted(pool_query[order], each)[query]
     ranks[rising] += above[:-1] - above[end[sorted_query]]
     return ranks
-
-
-def _rivals(
-    scores: Scores,
-    start: int,
-    stop: int,
-    lowest: Tensor,
-    correct: tuple[Tensor, Tensor],
-    excluded: tuple[Tensor, Tensor],
-    double: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Wrong answers that score at least `lowest` `[B]`: queries, entries, scores in float64, each `[R]`."""
-    own_query, own_entry = (torch.cat(pair) for pair in zip(correct, excluded, strict=True))
-    found = []
-    for first, tile in other_tiles(scores, start, stop, own_query, own_entry, double=double):
-        query, entry = (tile >= lowest.to(tile.dtype)[:, None]).nonzero(as_tuple=True)
-        found.append((query, entry + first, tile[query, entry].double()))
-    queries, entries, values = zip(*found, strict=True)
-    return torch.cat(queries), torch.cat(entries), torch.cat(values)
 
 
 def _by_camera_pair(scores: Scores, query: Features, gallery: Features, block: int | None) -> list[CameraPair]:

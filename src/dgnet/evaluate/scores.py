@@ -23,7 +23,7 @@ from dgnet.evaluate.feature_set import Features, FeatureSet
 Metric = Literal["cosine", "euclidean"]
 BLOCK_ELEMENTS = 2**24
 TILE_ENTRIES = {"cpu": 2048}  # a tile that stays in a core's cache; elsewhere the whole gallery
-PAIR_ELEMENTS = {"cpu": 2**16, "cuda": 2**24}  # float64 products at once: what a core's cache, or a GPU, likes
+PAIR_ELEMENTS = {"cpu": 2**16}  # float64 products at once: what a core's cache holds; elsewhere 16 million
 UNIT_TOLERANCE = 1e-5
 
 
@@ -160,7 +160,7 @@ class FeatureScores:
 
     def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
         made = torch.empty(len(queries), dtype=torch.float64, device=self.device)
-        step = max(1, PAIR_ELEMENTS[self.device.type] // self.gallery.shape[1])
+        step = max(1, PAIR_ELEMENTS.get(self.device.type, 2**24) // self.gallery.shape[1])
         with _one_thread():
             for start in range(0, len(queries), step):
                 q = self.query[queries[start : start + step]].double()
@@ -269,7 +269,7 @@ def unit(features: Tensor, parts: int) -> Tensor:
 
 def _squared_length(features: Tensor) -> Tensor:
     """`[N, D]` to float64 `[N]`."""
-    step = max(1, PAIR_ELEMENTS[features.device.type] // features.shape[1])
+    step = max(1, PAIR_ELEMENTS.get(features.device.type, 2**24) // features.shape[1])
     with _one_thread():
         parts = (part.to(torch.float64, copy=True) for part in torch.split(features, step))
         return torch.cat([_sum_in_fixed_order(part.square_()) for part in parts])
