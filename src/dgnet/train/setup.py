@@ -121,7 +121,7 @@ def resume_command(training: str, run: Path, device: torch.device) -> str:
     """What to type to continue the `training` (teacher or joint) in the folder `run`."""
     command = f"dgnet train {training} {shlex.quote(str(run))} --resume"
     if distributed.count() > 1:
-        command = f"torchrun --nproc-per-node {distributed.count()} -m {command}"
+        command = f"torchrun --standalone --nproc-per-node {distributed.count()} -m {command}"
     return command if device.type == device_named("auto").type else f"{command} --device {device}"
 
 
