@@ -6,10 +6,11 @@ residual blocks (AdaIN; Huang and Belongie, ICCV 2017). Zheng et al., CVPR 2019,
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.models.layers import SLOPE, Conv, NonLocal, full_precision, kaiming
+from dgnet.models.layers import SLOPE, Conv, LayerNorm, NonLocal, full_precision, kaiming, reflection_pad
 
 
 class StyleMLP(nn.Module):
@@ -43,15 +44,73 @@ class StyledBlock(nn.Module):
         self.second = Conv(channels, channels, 3, norm="instance", rectify=False)
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """x [N, C, h, w], scale and shift [k N, 2, C] -> [k N, C, h, w]; what has no style yet is computed once."""
         x = self.nonloc(x)
-        scale, shift = scale[..., None, None], shift[..., None, None]  # [N, 2, C, 1, 1]
-        hidden = F.leaky_relu(self.first(x) * scale[:, 0] + shift[:, 0], SLOPE)
+        hidden = self.first(x)
+        if (times := len(scale) // len(x)) > 1:
+            x, hidden = x.repeat(times, 1, 1, 1), hidden.repeat(times, 1, 1, 1)
+        scale, shift = scale[..., None, None], shift[..., None, None]  # [k N, 2, C, 1, 1]
+        hidden = F.leaky_relu(hidden * scale[:, 0] + shift[:, 0], SLOPE)
         change: Tensor = self.second(hidden)
         return x + change * scale[:, 1] + shift[:, 1]
 
 
+class UpsampleConv(nn.Module):
+    """Nearest upsampling x2, convolution 5x5, layer norm, rectifier: [N, C_in, h, w] -> [N, C_out, 2 h, 2 w].
+
+    Upsampled pixels come in equal pairs, so an output pixel sees only 3x3 different ones: `upsampled_convolution` makes
+    use of that. On small maps, where its many small steps cost more than they save, one is done after the other.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 5, 5))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        self.norm = LayerNorm(channels_out)
+        kaiming(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] * x.shape[3] > 512:
+            y = upsampled_convolution(x, self.weight, self.bias)
+        else:
+            y = F.conv2d(reflection_pad(F.interpolate(x, scale_factor=2), 2), self.weight, self.bias)
+        return F.leaky_relu(self.norm(y), SLOPE)
+
+
+def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 5x5 convolution of the nearest-upsampled and reflected `x`, with 2.8 times fewer multiplications.
+
+    x [N, C, h, w], h and w at least 2; weight [O, C, 5, 5], bias [O] -> [N, O, 2 h, 2 w]. Where two taps of the kernel
+    fall on an equal pair of pixels, they act as one tap, their sum. Even and odd output pixels pair the taps otherwise:
+    that makes 2 x 2 kernels of 3x3 on the small map. They need the border repeated; the outermost pixels, where
+    reflection is something else, are then computed as they are defined.
+    """
+    height, width = x.shape[2:]
+    kernels = torch.stack([torch.stack(_paired(rows, 3), 1) for rows in _paired(weight, 2)], 1)  # [O, 2, 2, C, 3, 3]
+    repeated = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    y = F.pixel_shuffle(F.conv2d(repeated, kernels.flatten(0, 2), bias.repeat_interleave(4)), 2)
+    rows = x[:, :, _edges(height)].repeat_interleave(2, dim=3)
+    columns = x[:, :, :, _edges(width)].repeat_interleave(2, dim=2)
+    y[:, :, :: 2 * height - 1] = F.conv2d(F.pad(rows, (2, 2, 0, 0), mode="reflect"), weight, bias, stride=(5, 1))
+    y[:, :, :, :: 2 * width - 1] = F.conv2d(F.pad(columns, (0, 0, 2, 2), mode="reflect"), weight, bias, stride=(1, 5))
+    return y
+
+
+def _paired(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The five taps along `dim` as three on the small map: for even and for odd output pixels."""
+    a, b, c, d, e = weight.unbind(dim)
+    return torch.stack([a + b, c + d, e], dim), torch.stack([a, b + c, d + e], dim)
+
+
+def _edges(size: int) -> list[int]:
+    """What the first and the last output pixel see of `size` upsampled and reflected pixels: five each."""
+    return [1, 0, 0, 0, 1, size - 2, size - 1, size - 1, size - 1, size - 2]
+
+
 class Decoder(nn.Module):
     """G: s [N, C, h, w], f [N, code] -> image [N, 3, 4 h, 4 w] (published: C = 128, code = 2048 channels x 4 stripes).
+
+    f can be k times as long, [k N, code]: then the N structures are painted in the first N appearances, the next N, ...
 
     Residual block k is styled by the k-th equal part of f, in the order in which f is flattened (channel-major), as
     published, or old weights would not load.
@@ -76,18 +135,13 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.residual = nn.ModuleList(StyledBlock(channels, non_local=non_local) for _ in range(residual_blocks))
         half, quarter = channels // 2, channels // 4
-        self.upsample = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            Conv(channels, half, 5, norm="layer"),
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            Conv(half, quarter, 5, norm="layer"),
-        )
+        self.upsample = nn.Sequential(UpsampleConv(channels, half), UpsampleConv(half, quarter))
         self.paint = nn.Sequential(
             Conv(quarter, quarter, 3), Conv(quarter, quarter, 3), Conv(quarter, 3, 1, rectify=False)
         )
 
     def forward(self, s: Tensor, f: Tensor) -> Tensor:
-        x = self.dropout(s)
+        x = self.dropout(s.repeat(len(f) // len(s), 1, 1, 1)) if self.dropout.p else s
         parts = f.chunk(len(self.residual), dim=1)
         for block, scale, shift, part in zip(self.residual, self.scales, self.shifts, parts, strict=True):
             x = block(x, scale(part), shift(part))

@@ -16,7 +16,7 @@ SLOPE = 0.2  # of every leaky rectifier in E_s, G and D
 class Conv(nn.Module):
     """Convolution with reflection padding: "same" size at stride 1, then an optional norm, then an optional rectifier.
 
-    `norm` is `"instance"` (not affine), `"layer"` (`LayerNorm`) or `None`. [N, C_in, H, W] -> [N, C_out, H', W']
+    `norm` is `"instance"` (not affine) or `None`. [N, C_in, H, W] -> [N, C_out, H', W']
 
     An instance norm takes out whatever constant a bias adds, so such a bias has no gradient, only rounding noise that
     Adam would amplify. It is kept as a buffer, because published weight files have one, and is not used.
@@ -30,7 +30,7 @@ class Conv(nn.Module):
         stride: int = 1,
         *,
         dilation: int = 1,
-        norm: Literal["instance", "layer"] | None = None,
+        norm: Literal["instance"] | None = None,
         rectify: bool = True,
     ) -> None:
         super().__init__()
@@ -40,7 +40,6 @@ class Conv(nn.Module):
             self.register_buffer("bias", torch.zeros(channels_out))
         else:
             self.bias = nn.Parameter(torch.zeros(channels_out))
-        self.norm = LayerNorm(channels_out) if norm == "layer" else None
         self.stride, self.dilation, self.rectify = stride, dilation, rectify
         self.padding = dilation * (kernel - 1) // 2
         kaiming(self.weight)
@@ -51,9 +50,7 @@ class Conv(nn.Module):
         x = F.conv2d(x, self.weight, None if self.normalised else self.bias, self.stride, dilation=self.dilation)
         if self.normalised:
             x = F.instance_norm(x)
-        elif self.norm is not None:
-            x = self.norm(x)
-        return F.leaky_relu(x, SLOPE) if self.rectify else x
+        return F.leaky_relu(x, SLOPE, inplace=True) if self.rectify else x
 
 
 def reflection_pad(x: Tensor, padding: int) -> Tensor:

@@ -41,8 +41,8 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(channels_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(hidden)) + self.downsample(x))
+        hidden = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(hidden)) + self.downsample(x), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -61,9 +61,9 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(channels_in, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(self.bn1(self.conv1(x)))
-        hidden = F.relu(self.bn2(self.conv2(hidden)))
-        return F.relu(self.bn3(self.conv3(hidden)) + self.downsample(x))
+        hidden = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        hidden = F.relu(self.bn2(self.conv2(hidden)), inplace=True)
+        return F.relu(self.bn3(self.conv3(hidden)) + self.downsample(x), inplace=True)
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
@@ -114,5 +114,5 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x)), inplace=True), 3, 2, 1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]

@@ -119,7 +119,7 @@ class JointStep:
         logits = E_a(self.erase(both)).logits if self.erase else clean.logits
         f, f_pos = (clean.code.detach() if published else clean.code).chunk(2)
 
-        x_self, x_same, x_cross = G(s.repeat(3, 1, 1, 1), torch.cat([f, f_pos, swap(f)])).chunk(3)
+        x_self, x_same, x_cross = G(s, torch.cat([f, f_pos, swap(f)])).chunk(3)
         halves = [head.chunk(2) for head in logits]
         return Scene(x, y, s, f, tuple(h[0] for h in halves), tuple(h[1] for h in halves), x_self, x_same, x_cross)
 
