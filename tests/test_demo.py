@@ -1,0 +1,89 @@
+"""The demo at its smallest: every stage once, stopped in between, the report whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dgnet import cli
+from dgnet import demo as stages
+from dgnet.train import logs
+from dgnet.train.step import JointStep
+
+SMALLEST = (
+    "data.height=32", "data.width=16", "model.appearance.backbone_width=8", "teacher.backbone_width=8",
+    "train.iterations=4", "train.half_batch=2", "train.checkpoint_every=1", "train.log_every=1", "teacher.epochs=1",
+    "teacher.batch=8", "loss.warm_up={start: 1, per_iteration: 1}", "loss.teacher_warm_up={start: 1, per_iteration: 1}",
+    "--identities", "8", "--test-identities", "6",
+)  # fmt: skip
+
+
+def run(*arguments: object) -> Any:
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    return left.value.code
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below `folder` with a hash; the report without the line that says when and how fast it was made."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = re.sub(rb"<dt>made</dt><dd>[^<]*</dd>", b"", path.read_bytes())
+            found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def test_stopped_continued_and_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "demo"
+    step = JointStep.__call__
+
+    def stopped(self: JointStep, *batch: Any) -> Any:
+        if batch[-1] == 3:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    monkeypatch.setattr(JointStep, "__call__", stopped)
+    assert run("demo", folder, *SMALLEST) == 130
+    monkeypatch.undo()
+    assert (folder / "teacher" / "teacher.safetensors").exists()
+    assert not (folder / "report.html").exists()
+
+    # What is left of a stopped stage can be continued on its own, too: it knows its data and its teacher.
+    assert run("train", "joint", folder / "joint", "--resume") == 0
+    assert [line["iteration"] for line in logs.read(folder / "joint" / "log.jsonl")] == [1, 2, 3, 4]
+    terms = logs.read(folder / "joint" / "log.jsonl")[-1]["terms"]
+    assert sorted(terms) == [
+        "adversarial", "appearance_code", "cycle", "fine_grained", "fine_identity", "generated_identity", "identity",
+        "image", "positive_identity", "primary", "same_identity", "structure_code",
+    ]  # fmt: skip
+
+    capsys.readouterr()
+    assert run("demo", folder, *SMALLEST) == 0
+    screen = capsys.readouterr().out
+    report = (folder / "report.html").read_text()
+    for words in ("teacher", "DG-Net, alpha 0.5", "copy of the structure image", "per-channel colour transfer", "PSNR"):
+        assert words in screen
+        assert words in report
+    assert screen.endswith(f"report: {folder / 'report.html'}\n")
+    assert re.findall(r'<section id="([\w-]+)"', report) == [
+        "results", "appearance-and-structure", "generation-quality", "reconstruction", "interpolation", "retrieval",
+        "cumulative-match", "losses-and-weights", "configuration",
+    ]  # fmt: skip
+    assert not re.search(r"(src|href)=.?(https?:)?//", report)  # it opens offline
+    assert "iterations: 4" in report
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a finished stage was done again")
+
+    before = contents(folder)
+    monkeypatch.setattr(stages, "train_teacher", refused)
+    monkeypatch.setattr(stages, "train_joint", refused)
+    assert run("demo", folder, *SMALLEST) == 0
+    assert contents(folder) == before
