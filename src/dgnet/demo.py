@@ -156,7 +156,7 @@ def _pictures(net: DGNet, held_out: Split, config: Config) -> _Pictures:
         "in a neighbour's clothes": there,
         "and back again (cycle)": back,
     }
-    start, end = people[:3], people[3:6]
+    start, end = people[:3], people.roll(-3, 0)[:3]
     dressing = generate.interpolate_appearance(net, start, start, end)
     moving = generate.interpolate_structure(net, start, start, end)
     return _Pictures(
