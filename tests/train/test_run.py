@@ -98,6 +98,7 @@ CASES = {
         "model.structure.input=edge", "model.decoder.dropout=0.2", "model.appearance.gradient=paper",
     ],
     "bfloat16, whole-batch statistics": ["train.precision=bfloat16", "model.appearance.batch_norm=whole_batch"],
+    "float16, with its loss scale": ["train.precision=float16"],
 }  # fmt: skip
 
 
@@ -200,10 +201,11 @@ def test_a_damaged_newest_checkpoint_costs_only_its_own_iterations(
     assert_same_run(whole, broken, "model.safetensors")
 
 
-def test_in_bfloat16_every_network_learns(people: Dataset, teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_in_half_precision_every_network_learns(people: Dataset, teacher: Path, tmp_path: Path, precision: str) -> None:
     """Without weight decay, a weight that moved has had a gradient. E_a is run without gradients, frozen, and learning
     in one iteration: a cast of its weights kept from one of the former would leave it without any."""
-    run, overrides = tmp_path / "run", ["train.precision=bfloat16", "train.weight_decay=0", "train.iterations=3"]
+    run, overrides = tmp_path / "run", [f"train.precision={precision}", "train.weight_decay=0", "train.iterations=3"]
     joint(people, run, [teacher], overrides)
     torch.manual_seed(loop.seed_of(0))
     before = DGNet(config.load("tiny"), 6).state_dict()
