@@ -35,10 +35,10 @@ from dgnet.evaluate.scores import (
     MatrixScores,
     Metric,
     Scores,
-    blocks,
     nearest,
     order_within,
     other_tiles,
+    over_blocks,
     prepare,
     rows,
     score,
@@ -83,7 +83,7 @@ def evaluate(
     expand: average query expansion with that many answers; reranking: k-reciprocal re-ranking. Both see no labels.
     verification, camera_pairs: also these tables; each costs about one more pass.
     draws, seed: of the bootstrap intervals; 0 draws for none.
-    block: queries ranked at once (default: as many as have 16 million scores).
+    block: queries ranked at once (default: as many as have 8 million scores).
     device: where, by default where the features are. Neither it nor the block changes a ranking.
     provenance: kept with the results, next to a hash of the labels and the versions.
     """
@@ -143,7 +143,6 @@ def alpha_sweep(feature_set: FeatureSet, alphas: Sequence[float], **options: Any
     return [evaluate(feature_set, alpha=alpha, name=f"alpha {alpha:g}", **options) for alpha in alphas]
 
 
-@torch.no_grad()
 def retrieve(
     feature_set: FeatureSet,
     queries: NDArray[np.int64],
@@ -163,17 +162,18 @@ def retrieve(
     scores = score(some, alpha=alpha, metric=metric)
     pairs = SameIdentity.of(some.query, some.gallery)
     count = min(count, len(kept))
-    found = np.empty((len(queries), count), np.int64)
-    for start, stop in blocks(scores):
+
+    def best(start: int, stop: int) -> Tensor:
         values = rows(scores, start, stop)
         values[pairs.within(start, stop, scores.device)[1]] = -torch.inf
-        best = nearest(scores, count, start, values)
-        found[start:stop] = torch.where(values.gather(1, best).isfinite(), best, -1).cpu().numpy()
+        entries = nearest(scores, count, start, values)
+        return torch.where(values.gather(1, entries).isfinite(), entries, -1)
+
+    found = torch.cat(list(over_blocks(scores, None, best))).cpu().numpy()
     correct = (found >= 0) & (some.gallery.identities[found] == some.query.identities[:, None])
     return np.where(found >= 0, kept[found], -1), correct
 
 
-@torch.no_grad()
 def rank_correct(scores: Scores, query: Features, gallery: Features, *, block: int | None = None) -> Ranks:
     """Ranks of every query's correct answers, `block` queries at a time; the gallery must be free of junk.
 
@@ -181,12 +181,13 @@ def rank_correct(scores: Scores, query: Features, gallery: Features, *, block: i
     """
     pairs = SameIdentity.of(query, gallery)
     owner = pairs.query[~pairs.excluded]
-    flat = np.zeros(len(owner), np.int64)
-    for start, stop in blocks(scores, block):
-        inside = slice(*np.searchsorted(owner, [start, stop]))
-        if inside.stop > inside.start:
-            correct, excluded = pairs.within(start, stop, scores.device)
-            flat[inside] = _rank_block(scores, start, stop, correct, excluded).cpu().numpy()
+
+    def ranks(start: int, stop: int) -> NDArray[np.int64]:
+        correct, excluded = pairs.within(start, stop, scores.device)
+        found: NDArray[np.int64] = _rank_block(scores, start, stop, correct, excluded).cpu().numpy()
+        return found
+
+    flat = np.concatenate(list(over_blocks(scores, block, ranks)))
     return Ranks(flat[np.lexsort((flat, owner))], np.searchsorted(owner, np.arange(len(query) + 1)))
 
 
@@ -201,6 +202,8 @@ def _rank_block(
 ) -> Tensor:
     """Ranks `[P]` of the correct pairs `(query, entry)` of one block of queries."""
     query, entry = correct
+    if len(query) == 0:
+        return query
     exact = scores.exact(query + start, entry)
     each = torch.arange(stop - start, device=scores.device)
     width = 2.5 * scores.bound + 1

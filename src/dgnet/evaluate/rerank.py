@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import FeatureSet
-from dgnet.evaluate.scores import FeatureScores, Metric, blocks, nearest, rows, score, unit, weigh
+from dgnet.evaluate.scores import FeatureScores, Metric, nearest, one_thread, over_blocks, rows, score, unit, weigh
 
 ELEMENTS = 2**22  # compared at once
 
@@ -51,7 +51,8 @@ def rerank(
         raise UserError(f"re-ranking with k1 {settings.k1} needs more than {settings.k1} images: there are {total}")
     neighbours, farthest, original = _all_neighbours(scores, queries, max(settings.k1 + 1, settings.k2), block)
     row, column = _expanded_sets(neighbours, settings.k1)
-    weight = torch.exp(scores.exact(row, column) / farthest[row])
+    with one_thread():
+        weight = torch.exp(scores.exact(row, column) / farthest[row])
     weight /= torch.zeros_like(farthest).index_add_(0, row, weight)[row]
     row, column, weight = _averaged(row, column, weight, neighbours[:, : settings.k2])
 
@@ -86,10 +87,13 @@ def expand_queries(
     scores = score(feature_set, alpha=alpha, metric=metric)
     gallery = feature_set.gallery.tensor()
     query = feature_set.query.tensor().to(gallery, copy=True)
-    for start, stop in blocks(scores, block):
-        best = nearest(scores, count, start, rows(scores, start, stop))
-        for place in range(count):
-            query[start:stop] += gallery[best[:, place]]
+
+    def add_best(start: int, stop: int) -> None:
+        for entry in nearest(scores, count, start, rows(scores, start, stop)).unbind(1):
+            query[start:stop] += gallery[entry]
+
+    for _ in over_blocks(scores, block, add_best):
+        pass
     query /= count + 1
     if metric == "cosine":
         query = unit(query, 1 if alpha is None else 2)
@@ -104,7 +108,8 @@ def _all_neighbours(
     neighbours = torch.empty(total, depth, dtype=torch.long, device=scores.device)
     farthest = torch.empty(total, dtype=torch.float64, device=scores.device)
     original = torch.empty(queries, total - queries, device=scores.device)
-    for start, stop in blocks(scores, block):
+
+    def fill(start: int, stop: int) -> None:
         found = rows(scores, start, stop)
         neighbours[start:stop] = nearest(scores, depth, start, found)
         farthest[start:stop] = (-found.amin(1).double()).clamp_min_(torch.finfo(torch.float32).tiny)
@@ -112,6 +117,9 @@ def _all_neighbours(
         if start < queries:
             ratio = -found[: inside.stop - start, queries:] / farthest[inside, None].to(found)
             original[inside] = ratio.clamp_(0, 1).to(original)
+
+    for _ in over_blocks(scores, block, fill):
+        pass
     itself = torch.arange(total, device=scores.device)[:, None]
     neighbours[:, -1:] = torch.where((neighbours == itself).any(1, keepdim=True), neighbours[:, -1:], itself)
     return neighbours.gather(1, (neighbours != itself).int().argsort(dim=1, stable=True)), farthest, original

@@ -8,11 +8,12 @@ fixed order of additions. Every ranking is therefore the same on any device and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import Features, FeatureSet
 
 Metric = Literal["cosine", "euclidean"]
-BLOCK_ELEMENTS = 2**24
+T = TypeVar("T")
+BLOCK_ELEMENTS = 2**23
 TILE_ENTRIES = {"cpu": 2048}  # a tile that stays in a core's cache; elsewhere the whole gallery
 PAIR_ELEMENTS = {"cpu": 2**16}  # float64 products at once: what a core's cache holds; elsewhere 16 million
 UNIT_TOLERANCE = 1e-5
@@ -55,14 +57,40 @@ class Scores(Protocol):
         """The same with these gallery entries only."""
 
 
-def blocks(scores: Scores, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Start and stop of blocks of `size` queries (default: as many as have 16 million scores)."""
+def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T]) -> Iterator[T]:
+    """What `work(start, stop)` makes of each block of `size` queries, in order (default: 8 million scores a block).
+
+    On a CPU the blocks, not the operations inside them, are shared out among torch's threads. Whatever training has
+    set, no gradients, no autocast and no TF32 or bfloat16 products.
+    """
     queries, entries = scores.shape
     if size is not None and size < 1:
         raise UserError(f"block is {size}: a number of queries of at least 1 is needed")
     step = size or max(1, BLOCK_ELEMENTS // entries)
-    for start in range(0, queries, step):
-        yield start, min(start + step, queries)
+    workers = torch.get_num_threads() if scores.device.type == "cpu" else 1
+
+    def one(start: int) -> T:
+        with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
+            return work(start, min(start + step, queries))
+
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with one_thread(), ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(one, range(0, queries, step))
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for each operation: where there are many small ones, or several threads of Python already."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def tiles(scores: Scores) -> Iterator[tuple[int, int]]:
@@ -146,8 +174,7 @@ class FeatureScores:
         query, gallery = self.query[start:stop], self.gallery[first:last]
         if double:
             query, gallery = query.double(), gallery.double()
-        with _full_precision(self.device):
-            made = query @ gallery.T
+        made = query @ gallery.T
         if self.metric == "euclidean":
             query_squared, gallery_squared = (squared.to(made) for squared in self._squared_lengths)
             made.mul_(2).sub_(gallery_squared[first:last]).sub_(query_squared[start:stop, None])
@@ -161,12 +188,11 @@ class FeatureScores:
     def exact(self, queries: Tensor, entries: Tensor) -> Tensor:
         made = torch.empty(len(queries), dtype=torch.float64, device=self.device)
         step = max(1, PAIR_ELEMENTS.get(self.device.type, 2**24) // self.gallery.shape[1])
-        with _one_thread():
-            for start in range(0, len(queries), step):
-                q = self.query[queries[start : start + step]].double()
-                g = self.gallery[entries[start : start + step]].double()
-                terms = q.mul_(g) if self.metric == "cosine" else q.sub_(g).square_().neg_()
-                made[start : start + step] = _sum_in_fixed_order(terms)
+        for start in range(0, len(queries), step):
+            q = self.query[queries[start : start + step]].double()
+            g = self.gallery[entries[start : start + step]].double()
+            terms = q.mul_(g) if self.metric == "cosine" else q.sub_(g).square_().neg_()
+            made[start : start + step] = _sum_in_fixed_order(terms)
         return made
 
     def columns(self, entries: Tensor) -> FeatureScores:
@@ -238,7 +264,6 @@ def weigh(features: Tensor, alpha: float | None, power: float) -> Tensor:
     return torch.cat([features[:, :half], features[:, half:] * weight], dim=1)
 
 
-@torch.no_grad()
 def nearest(scores: Scores, count: int, start: int, found: Tensor) -> Tensor:
     """The `count` best gallery entries of each of the queries from start on, `[B, count]`; ties by lower index.
 
@@ -270,7 +295,7 @@ def unit(features: Tensor, parts: int) -> Tensor:
 def _squared_length(features: Tensor) -> Tensor:
     """`[N, D]` to float64 `[N]`."""
     step = max(1, PAIR_ELEMENTS.get(features.device.type, 2**24) // features.shape[1])
-    with _one_thread():
+    with one_thread():
         parts = (part.to(torch.float64, copy=True) for part in torch.split(features, step))
         return torch.cat([_sum_in_fixed_order(part.square_()) for part in parts])
 
@@ -283,26 +308,3 @@ def _sum_in_fixed_order(terms: Tensor) -> Tensor:
         terms[:, : width - half] += terms[:, half:width]
         width = half
     return terms[:, 0]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For many small operations: waking the other threads would cost more than they help."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32, no bfloat16, no autocast inside, whatever training has set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -11,7 +11,7 @@ from dgnet.errors import UserError
 from dgnet.evaluate.feature_set import Features
 from dgnet.evaluate.metrics import Floats, Ints
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.evaluate.scores import Scores, blocks, other_tiles
+from dgnet.evaluate.scores import Scores, other_tiles, over_blocks
 
 BINS = 2**20
 CURVE_FPR = np.logspace(-6, 0, 61)
@@ -28,7 +28,6 @@ class Verification:
     impostor_pairs: int
 
 
-@torch.no_grad()
 def verify(
     scores: Scores,
     query: Features,
@@ -52,13 +51,18 @@ def verify(
         counted: Ints = torch.bincount(bins.flatten(), minlength=BINS).cpu().numpy()
         return counted
 
-    for start, stop in blocks(scores, block):
+    def count_block(start: int, stop: int) -> tuple[Ints, Ints]:
         (query_of, entry), excluded = pairs.within(start, stop, scores.device)
-        genuine += count(scores.exact(query_of + start, entry))
         own = torch.cat([query_of, excluded[0]]), torch.cat([entry, excluded[1]])
+        others = np.zeros(BINS, np.int64)
         for _, tile in other_tiles(scores, start, stop, *own):
-            impostors += count(tile)
-        impostors[0] -= len(own[0])  # their scores were -inf
+            others += count(tile)
+        others[0] -= len(own[0])  # their scores were -inf
+        return count(scores.exact(query_of + start, entry)), others
+
+    for right, wrong in over_blocks(scores, block, count_block):
+        genuine += right
+        impostors += wrong
     if not genuine.any() or not impostors.any():
         raise UserError("verification needs a pair of one person and a pair of two: labels give only one kind")
     # Accepted by a threshold at each bin, the highest bin first; 0 and 0 before the first.
