@@ -202,15 +202,21 @@ def test_a_damaged_newest_checkpoint_costs_only_its_own_iterations(
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_in_half_precision_every_network_learns(people: Dataset, teacher: Path, tmp_path: Path, precision: str) -> None:
-    """Without weight decay, a weight that moved has had a gradient. E_a is run without gradients, frozen, and learning
-    in one iteration: a cast of its weights kept from one of the former would leave it without any."""
-    run, overrides = tmp_path / "run", [f"train.precision={precision}", "train.weight_decay=0", "train.iterations=3"]
-    joint(people, run, [teacher], overrides)
+def test_in_half_precision_every_network_learns(people: Dataset, tmp_path: Path, precision: str) -> None:
+    """Without weight decay, a weight that moved has had a gradient. With erasing, and without what is learnt from
+    generated images, E_a learns only in a pass that follows one without gradients: a cast of its weights that was kept
+    from that one would leave it without any."""
+    run = tmp_path / "run"
+    joint(
+        people,
+        run,
+        [],
+        [f"train.precision={precision}", "train.weight_decay=0", "train.iterations=2", "loss.teacher=0"],
+    )
     torch.manual_seed(loop.seed_of(0))
     before = DGNet(config.load("tiny"), 6).state_dict()
     after = load_file(run / "model.safetensors")
-    learning = [name for name in before if name.endswith("weight") and before[name].ndim > 1]
+    learning = [name for name in before if name.endswith("weight") and before[name].ndim > 1 and "heads.1" not in name]
     assert {name.split(".")[0] for name in learning} == {"structure", "appearance", "decoder", "discriminator"}
     assert [name for name in learning if torch.equal(before[name], after[name])] == []
     assert {tensor.dtype for tensor in after.values() if tensor.is_floating_point()} == {torch.float32}
@@ -376,6 +382,7 @@ def test_a_device_that_is_not_there(name: str) -> None:
         setup.device_named(name)
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_the_printed_command_goes_on(people: Dataset, teacher: Path, tmp_path: Path) -> None:
     """SIGINT stops one process, the command that it prints starts the next, SIGTERM stops that."""
     run, output = tmp_path / "a run", tmp_path / "output.txt"
