@@ -192,6 +192,8 @@ def evaluate(
     json: Path | None = None,
     compare: tuple[Path, ...] = (),
     alphas: tuple[float, ...] = (),
+    ranks: tuple[int, ...] = (),
+    flip: bool = True,
     metric: Literal["cosine", "euclidean"] = "cosine",
     divisor: Literal["all", "valid"] | None = None,
     multi_query: Literal["mean", "max"] | None = None,
@@ -212,6 +214,8 @@ def evaluate(
         json: write the results to this file (of several alphas, those of the first)
         compare: JSON files of evaluations to set side by side
         alphas: weights of the fine-grained half of the query; by default those of the configuration
+        ranks: the k of the rank-k figures; by default those of the configuration
+        flip: whether a model sees the mirror image, too
         metric: how features are compared
         divisor: means over all queries, as published, or over those with a correct answer; by default as configured
         multi_query: pool the features of all images of the query's identity and camera
@@ -239,8 +243,9 @@ def evaluate(
         dataset = _dataset(loaded.config, "query", "gallery", root=data, layout=layout, option="--data FOLDER")
         if alphas and not protocol.has_halves(loaded.net):
             raise UserError(f"--alphas: the features of {weights[0]} have no fine-grained half to be weighed")
-        found, name = protocol.features(loaded.net, loaded.config, dataset, device_named(device)), dataset.name
-        provenance = {"weights": loaded.hash, "data": str(dataset.root)}
+        found = protocol.features(loaded.net, loaded.config, dataset, device_named(device), flip=flip)
+        views = "image and mirror image" if flip else "image"
+        name, provenance = dataset.name, {"weights": loaded.hash, "data": str(dataset.root), "views": views}
         protocol_of = loaded.config.evaluate
         if not alphas and protocol.has_halves(loaded.net):
             chosen = protocol_of.alphas
@@ -251,7 +256,7 @@ def evaluate(
             found,
             alpha=alpha,
             metric=metric,
-            ranks=protocol_of.ranks,
+            ranks=ranks or protocol_of.ranks,
             divisor=divisor or protocol_of.divisor,
             multi_query=multi_query,
             expand=expand,
@@ -424,12 +429,22 @@ def _dataset(
 ) -> Dataset:
     """Of the folder `root`, by default the one that the configuration names; `option` is how a user names one."""
     from dgnet.data.readers import read_dataset
+    from dgnet.data.records import join
 
     if root is not None:
         return read_dataset(root, layout, need=splits)
     if not config.data.root:
         raise UserError(f"data.root is empty: say where the data set is, as {option}")
-    return read_dataset(Path(config.data.root), config.data.layout, need=splits)
+    first = read_dataset(Path(config.data.root), config.data.layout, need=splits)
+    if splits != ("train",) or not config.data.join:
+        return first
+    others = []
+    for entry in config.data.join:
+        layout, equals, folder = entry.partition("=")
+        if not equals:
+            raise UserError(f"data.join: {entry!r}: write it as layout=folder, for example msmt17=/data/MSMT17")
+        others.append(read_dataset(Path(folder), layout, need=splits))
+    return join([first, *others])
 
 
 def _load(weights: Path, device: str) -> Loaded[DGNet] | Loaded[Baseline]:

@@ -47,7 +47,9 @@ class Data:
     root: str = ""
     """Folder of the data set."""
     layout: str = "market1501"
-    """How the folder is laid out; `dgnet data check --help` lists the known layouts."""
+    """How the folder is laid out: docs/datasets.md lists the known layouts; `auto` looks."""
+    join: tuple[str, ...] = ()
+    """More folders whose training images are joined to it, as `layout=folder`; people of different sets stay apart."""
     height: Annotated[int, Field(ge=16, multiple_of=4)] = 256
     """Rows of every image that the networks see; a multiple of 4, since the structure code is a quarter as large."""
     width: Annotated[int, Field(ge=16, multiple_of=4)] = 128
@@ -214,6 +216,10 @@ class Train:
     """Length of the run."""
     half_batch: Positive = 8
     """Images in each of the two half-batches."""
+    sampling: Literal["shuffled", "identity_balanced", "camera_balanced"] = "shuffled"
+    """Photos of each half-batch: shuffled, as published; P people with K photos each; or cameras in equal parts."""
+    photos_per_identity: Positive = 4
+    """K of `identity_balanced`; P is half_batch / K."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of everything that is drawn."""
     learning_rate: Rate = 1e-4

@@ -27,13 +27,15 @@ def photos(split: Split, config: Config) -> tuple[ImageStore, Split]:
     return store, split.subset(store.kept)
 
 
-def features(net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device) -> FeatureSet:
+def features(
+    net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, *, flip: bool = True
+) -> FeatureSet:
     """Features of query, gallery and any multi-query images. Raises `UserError` if one of the first two is missing."""
     dataset.require("query", "gallery")
 
     def of(split: Split) -> Features:
         store, kept = photos(split, config)
-        extracted: Tensor = extract(net, store, config.evaluate.batch, device)
+        extracted: Tensor = extract(net, store, config.evaluate.batch, device, flip)
         return Features(extracted, kept.identities, kept.cameras)
 
     many = dataset.multi_query

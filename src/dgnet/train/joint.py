@@ -79,6 +79,7 @@ def train_joint(
         seed_of(train.seed, distributed.rank()),
         Augment(data.flip, data.pad),
         device,
+        setup.order(config, photos),
         prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
     )
     plan = Plan(

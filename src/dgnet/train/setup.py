@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dgnet.config import Config, load, to_dict, to_yaml
+from dgnet.data.batches import Order, camera_balanced, identity_balanced
 from dgnet.data.images import ImageStore
-from dgnet.data.records import Dataset, labels
+from dgnet.data.records import UNKNOWN_CAMERA, Dataset, Ints, labels
 from dgnet.errors import UserError
 from dgnet.files import replacing
 from dgnet.train import checkpoint, distributed
@@ -33,6 +34,7 @@ class Photos:
 
     images: ImageStore
     classes: Tensor  # [N], 0 to K - 1
+    cameras: Ints  # [N], -1 where unknown
     identities: list[int]  # [K], the data set's own numbers
     summary: str
     """In words and as a hash of names and identities: two sets with the same summary train the same."""
@@ -76,7 +78,25 @@ def training_photos(config: Config, dataset: Dataset) -> Photos:
     for path, identity in zip(people.paths, people.identities, strict=True):
         digest.update(f"{path.name} {identity}\n".encode())
     summary = f"{len(people)} of {len(identities)} people ({digest.hexdigest()[:8]})"
-    return Photos(store, torch.from_numpy(classes), identities, summary)
+    return Photos(store, torch.from_numpy(classes), people.cameras, identities, summary)
+
+
+def order(config: Config, photos: Photos) -> Order | None:
+    """How a half-batch takes the photos; None is the published order. Raises `UserError` if it cannot be had."""
+    train = config.train
+    if train.sampling == "shuffled":
+        return None
+    if train.sampling == "identity_balanced":
+        people, rest = divmod(train.half_batch, train.photos_per_identity)
+        if rest:
+            raise UserError(
+                f"train.half_batch = {train.half_batch}: not a multiple of train.photos_per_identity = "
+                f"{train.photos_per_identity}"
+            )
+        return identity_balanced(photos.classes.numpy(), people, train.photos_per_identity)
+    if (photos.cameras == UNKNOWN_CAMERA).any():
+        raise UserError("train.sampling = camera_balanced: the cameras of the training images are not known")
+    return camera_balanced(photos.cameras, train.half_batch)
 
 
 def recorded(config: Config, dataset: Dataset) -> Config:
