@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 from dgnet import figures
 from dgnet.data.images import Pixels
 from dgnet.errors import UserError
+from dgnet.files import replacing
 
 
 def plain(*levels: int, height: int = 4, width: int = 3) -> Pixels:
@@ -54,7 +55,7 @@ def test_what_fails_half_way_leaves_nothing_and_spoils_nothing(tmp_path: Path) -
     before = (tmp_path / "a.png").read_bytes()
 
     def fail_half_way() -> None:
-        with figures.unfinished(tmp_path / "a.png") as part:
+        with replacing(tmp_path / "a.png") as part:
             part.write_bytes(b"half")
             raise RuntimeError
 

@@ -163,7 +163,7 @@ class WarmUp:
 
 @dataclass(frozen=True, config=_STRICT)
 class Loss:
-    """The weights of the terms (reference: section 4). A term whose weight is 0 is not computed."""
+    """The weights of the terms (reference: section 4). A term whose weight is 0 is left out."""
 
     image: Weight = 5.0
     """L_x: an image from its own two codes."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from PIL import Image
 
 from dgnet.data.images import Pixels
 from dgnet.errors import UserError
+from dgnet.files import replacing
 
 Cell = Pixels | str | None
 """A picture [H, W, 3], a few words, or an empty place."""
@@ -29,23 +28,11 @@ FORMATS: dict[str, dict[str, Any]] = {
 PAGE = 960  # width of a figure in CSS pixels
 
 
-@contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write to; it becomes `path` where all went well, and goes away where not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save(path: Path, pixels: Pixels) -> None:
     """Write a picture [H, W, 3] as PNG or JPEG, all or nothing. Raises UserError for another suffix."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: pictures are written as {' or '.join(FORMATS)}")
-    with unfinished(path) as part:
+    with replacing(path) as part:
         Image.fromarray(pixels).save(part, **FORMATS[path.suffix.lower()])
 
 
@@ -54,7 +41,7 @@ def animate(path: Path, strips: Pixels, milliseconds: int = 90) -> None:
     if path.suffix.lower() != ".gif":
         raise UserError(f"{path}: animations are written as .gif")
     frames = [Image.fromarray(sheet(strips[None, :, k])) for k in range(strips.shape[1])]
-    with unfinished(path) as part:
+    with replacing(path) as part:
         frames[0].save(
             part, format="GIF", save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=milliseconds, loop=0
         )

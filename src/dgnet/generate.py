@@ -20,6 +20,7 @@ from dgnet import console, figures
 from dgnet.data.images import ImageStore, decode, resize
 from dgnet.data.transforms import denormalise, normalise
 from dgnet.errors import UserError
+from dgnet.files import replacing
 from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen
 
@@ -160,7 +161,7 @@ def _claim(out: Path, provenance: str) -> None:
         for leftover in out.glob(".*.part"):
             leftover.unlink()
         return
-    with figures.unfinished(note) as part:
+    with replacing(note) as part:
         part.write_text(provenance)
 
 

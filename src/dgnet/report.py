@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dgnet import charts, figures
 from dgnet.data.images import Pixels
+from dgnet.files import replacing
 
 Figures = Mapping[str, Mapping[str, float]]
 """Rows of a table by name, each with its values by the names of the columns."""
@@ -87,7 +88,7 @@ class _Section(NamedTuple):
 
 def write_report(path: Path, report: Report) -> None:
     """Write the report to one HTML file, all or nothing. It refers to nothing outside itself."""
-    with figures.unfinished(path) as part:
+    with replacing(path) as part:
         part.write_text(render(report), encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +19,7 @@ from dgnet import console
 from dgnet.errors import UserError
 from dgnet.evaluate.metrics import Floats, Ints, bootstrap, cumulative_match
 from dgnet.evaluate.verification import Verification
+from dgnet.files import replacing
 
 FORMAT = 1
 
@@ -145,13 +145,8 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write `to_json` to a file, all or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_text(self.to_json() + "\n", encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as part:
+            part.write_text(self.to_json() + "\n", encoding="utf-8")
 
 
 def load_results(path: Path) -> Results:
