@@ -18,7 +18,7 @@ SMALLEST = (
     "data.height=32", "data.width=16", "model.appearance.backbone_width=8", "teacher.backbone_width=8",
     "train.iterations=4", "train.half_batch=2", "train.checkpoint_every=1", "train.log_every=1", "teacher.epochs=1",
     "teacher.batch=8", "loss.warm_up={start: 1, per_iteration: 1}", "loss.teacher_warm_up={start: 1, per_iteration: 1}",
-    "--identities", "8", "--test-identities", "6",
+    "--identities", "6", "--test-identities", "3",
 )  # fmt: skip
 
 
