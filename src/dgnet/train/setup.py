@@ -21,9 +21,8 @@ from dgnet.train import checkpoint, distributed
 from dgnet.train.loop import CHECKPOINTS
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
-FREE = ("data.root", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every", "train.keep",
-        "train.log_every", "train.tensorboard", "teacher.epochs")  # fmt: skip
-
+FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
+        "train.keep", "train.log_every", "train.tensorboard", "teacher.epochs")  # fmt: skip
 
 Net = TypeVar("Net", bound=nn.Module)
 
