@@ -11,7 +11,8 @@ demo: $(READY)
 
 # Every test, and the linters.
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 2 -q -m "not golden"
+	$(BIN)/python -m pytest -q -m golden
 
 # What can be run while one thinks: without the tests that take more than about ten seconds.
 quick: $(READY)

@@ -1,8 +1,8 @@
 """The same numbers as the published implementation: codes, images, losses, gradients, steps and batch-norm statistics.
 
 What is compared, how it was obtained and how it is named is in tests/golden/README.md. One iteration at the published
-image size in float64 takes about a minute on two cores and 10 GB of memory: a case is one test, and under xdist all of
-them share one process (`--dist loadgroup`).
+image size in float64 takes about a minute on two cores and 10 GB of memory, so these tests have a mark of their own and
+run one after the other (see the Makefile).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dgnet.train.step import JointStep
 
 ROUNDING = 1e-9  # a gradient norm below this is not a number of the method
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("golden")]
+pytestmark = [pytest.mark.slow, pytest.mark.golden]
 
 
 def error(ours: Tensor | float, theirs: np.ndarray | float) -> float:
