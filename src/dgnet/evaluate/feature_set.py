@@ -46,11 +46,9 @@ class Features:
         kind = self.features.dtype
         if not (kind.is_floating_point if isinstance(kind, torch.dtype) else np.issubdtype(kind, np.floating)):
             raise UserError(f"features are of type {kind}: float16, float32 or float64 is needed")
-        values = self.tensor()
-        for start in range(0, len(values), 8192):
-            finite = torch.isfinite(values[start : start + 8192]).all(1)
-            if not finite.all():
-                row = start + int(finite.logical_not().nonzero()[0])
+        sums = self.tensor().sum(1)  # NaN or infinity wherever one of its terms is
+        for row in torch.isfinite(sums).logical_not().nonzero().flatten().tolist():
+            if not torch.isfinite(self.tensor()[row]).all():
                 raise UserError(f"feature {row} (counted from 0) contains NaN or infinity: finite numbers are needed")
 
     def __len__(self) -> int:

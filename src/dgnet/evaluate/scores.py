@@ -287,6 +287,8 @@ def order_within(query: Tensor, score: Tensor) -> Tensor:
 def unit(features: Tensor, parts: int) -> Tensor:
     """Features `[N, D]` whose `parts` equal parts each have unit length (a zero vector stays)."""
     split = features.reshape(len(features), parts, -1)  # [N, parts, D / parts]
+    if bool(((torch.linalg.vector_norm(split, dim=2) - 1).abs() < UNIT_TOLERANCE / 2).all()):
+        return features
     length = _squared_length(split.flatten(0, 1)).sqrt().view(-1, parts)
     length[((length - 1).abs() < UNIT_TOLERANCE) | (length == 0)] = 1
     return features if bool((length == 1).all()) else (split / length.to(split)[:, :, None]).flatten(1)
