@@ -1,9 +1,10 @@
 """Seconds per training iteration: the one-batch step against the literal two-half iteration, side by side.
 
-Both start from the same weights and do the same arithmetic with every term on, on random images. The literal one
-(tests/oracle.py) treats the half-batches one after the other, deep-copies the frozen networks and computes gradients
-that nobody needs, as the published code does. They take turns within one run, so that a busy machine slows both; the
-ratio is the median over turns.
+Both start from the same weights and compute the same numbers with every term on, on random images. The literal one
+(tests/oracle.py) treats the half-batches one after the other, deep-copies the frozen networks, computes gradients that
+nobody needs, and upsamples before it convolves, as the published code does. The other is what `dgnet train joint`
+runs it, channels last in memory. They take turns within one run, so that a busy machine slows both; the ratio is the
+median over turns.
 
     python benchmarks/step.py --preset market1501 --half-batch 2 --json benchmarks/results/step.json
 """
@@ -20,14 +21,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from dgnet import config as configuration
 from dgnet import console, memory
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.models.teacher import Teacher
 from dgnet.train.optim import joint_optimizers
+from dgnet.train.setup import placed
 from dgnet.train.step import JointStep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -43,6 +48,11 @@ def seconds(do: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def upsample_then_convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What `dgnet.models.decoder.upsampled_convolution` equals, word for word."""
+    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (2, 2, 2, 2), mode="reflect"), weight, bias)
+
+
 def iterations(preset: str, half_batch: int, overrides: list[str]) -> tuple[Callable[[], object], Callable[[], object]]:
     """One iteration of the step and one of the oracle, to be called any number of times."""
     config = configuration.load(preset, [*EVERY_TERM, f"train.half_batch={half_batch}", *overrides])
@@ -54,18 +64,26 @@ def iterations(preset: str, half_batch: int, overrides: list[str]) -> tuple[Call
     erased = torch.rand(4 * half_batch, 1, *size) < 0.2 if config.data.erasing else None
 
     oracle = Oracle(copy.deepcopy(net), [copy.deepcopy(baseline)], config, torch.Generator().manual_seed(1))
+    device = torch.device("cpu")
+    net = placed(net, device)
     step = JointStep(
         net,
-        Teacher([baseline], batch_statistics=config.model.appearance.train_bn),
+        placed(Teacher([baseline], batch_statistics=config.model.appearance.train_bn), device),
         config,
-        joint_optimizers(net, config.train, torch.device("cpu")),
+        joint_optimizers(net, config.train, device),
         torch.Generator().manual_seed(1),  # the same coins
         None if erased is None else lambda images: images.masked_fill(erased, 0.0),
     )
     halves = [part for images in (x, x_pos, y) for part in images.chunk(2)]
     masks = None if erased is None else erased.chunk(4)
     late = 10_000  # warmed up
-    return lambda: step(x, x_pos, y, late), lambda: oracle(*halves, late, masks)
+    images = [photos.to(memory_format=torch.channels_last) for photos in (x, x_pos)]  # as the loader gives them
+
+    def literal() -> object:
+        with patch("dgnet.models.decoder.upsampled_convolution", upsample_then_convolve):
+            return oracle(*halves, late, masks)
+
+    return lambda: step(*images, y, late), literal
 
 
 def main() -> None:
