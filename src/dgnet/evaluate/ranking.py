@@ -83,7 +83,7 @@ def evaluate(
     expand: average query expansion with that many answers; reranking: k-reciprocal re-ranking. Both see no labels.
     verification, camera_pairs: also these tables; each costs about one more pass.
     draws, seed: of the bootstrap intervals; 0 draws for none.
-    block: queries ranked at once (default: as many as have 8 million scores).
+    block: queries ranked at once (default: 384, fewer for huge galleries).
     device: where, by default where the features are. Neither it nor the block changes a ranking.
     provenance: kept with the results, next to a hash of the labels and the versions.
     """

@@ -23,8 +23,8 @@ from dgnet.evaluate.feature_set import Features, FeatureSet
 
 Metric = Literal["cosine", "euclidean"]
 T = TypeVar("T")
-BLOCK_ELEMENTS = 2**23
-TILE_ENTRIES = {"cpu": 2048}  # a tile that stays in a core's cache; elsewhere the whole gallery
+BLOCK_QUERIES, BLOCK_ELEMENTS = 384, 2**25
+TILE_ENTRIES = {"cpu": 512}  # a tile that stays in a core's cache; elsewhere the whole gallery
 PAIR_ELEMENTS = {"cpu": 2**16}  # float64 products at once: what a core's cache holds; elsewhere 16 million
 UNIT_TOLERANCE = 1e-5
 
@@ -58,7 +58,7 @@ class Scores(Protocol):
 
 
 def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T]) -> Iterator[T]:
-    """What `work(start, stop)` makes of each block of `size` queries, in order (default: 8 million scores a block).
+    """What `work(start, stop)` makes of each block of `size` queries (default: 384, fewer for huge galleries), in order.
 
     On a CPU the blocks, not the operations inside them, are shared out among torch's threads. Whatever training has
     set, no gradients, no autocast and no TF32 or bfloat16 products.
@@ -66,8 +66,8 @@ def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T])
     queries, entries = scores.shape
     if size is not None and size < 1:
         raise UserError(f"block is {size}: a number of queries of at least 1 is needed")
-    step = size or max(1, BLOCK_ELEMENTS // entries)
     workers = torch.get_num_threads() if scores.device.type == "cpu" else 1
+    step = size or max(1, min(BLOCK_QUERIES, BLOCK_ELEMENTS // entries, -(-queries // workers)))
 
     def one(start: int) -> T:
         with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
@@ -106,10 +106,11 @@ def other_tiles(
     """Each tile of these queries with its first entry; the scores of given pairs (query from start, entry) are -inf."""
     by_entry = entry.argsort()
     query, entry = query[by_entry], entry[by_entry]
-    for first, last in tiles(scores):
+    edges = list(tiles(scores))
+    ends = torch.searchsorted(entry, torch.tensor(edges, device=entry.device)).tolist()
+    for (first, last), end in zip(edges, ends, strict=True):
         tile = scores.tile(start, stop, first, last, double=double)
-        inside = slice(*torch.searchsorted(entry, torch.tensor([first, last], device=entry.device)).tolist())
-        tile[query[inside], entry[inside] - first] = -torch.inf
+        tile[query[slice(*end)], entry[slice(*end)] - first] = -torch.inf
         yield first, tile
 
 
