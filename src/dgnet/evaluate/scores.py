@@ -58,7 +58,7 @@ class Scores(Protocol):
 
 
 def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T]) -> Iterator[T]:
-    """What `work(start, stop)` makes of each block of `size` queries (default: 384, fewer for huge galleries), in order.
+    """What `work(start, stop)` makes of each block of `size` queries, in order; by default 384 or fewer.
 
     On a CPU the blocks, not the operations inside them, are shared out among torch's threads. Whatever training has
     set, no gradients, no autocast and no TF32 or bfloat16 products.
