@@ -67,7 +67,8 @@ def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T])
     if size is not None and size < 1:
         raise UserError(f"block is {size}: a number of queries of at least 1 is needed")
     workers = torch.get_num_threads() if scores.device.type == "cpu" else 1
-    step = size or max(1, min(BLOCK_QUERIES, BLOCK_ELEMENTS // entries, -(-queries // workers)))
+    most = max(1, min(BLOCK_QUERIES, BLOCK_ELEMENTS // entries))
+    step = size or math.ceil(queries / (workers * math.ceil(queries / (workers * most))))  # alike for every worker
 
     def one(start: int) -> T:
         with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
