@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dgnet.evaluate.feature_set import Features, FeatureSet
 from dgnet.evaluate.ranking import evaluate
-from dgnet.evaluate.rerank import ReRanking, rerank
-from dgnet.evaluate.scores import prepare
+from dgnet.retrieval.feature_sets import Features, FeatureSet
+from dgnet.retrieval.rerank import ReRanking, rerank
+from dgnet.retrieval.scores import prepare
 
 SIZES = {  # queries, gallery, identities, cameras
     "msmt17": (11659, 82161, 3060, 15),

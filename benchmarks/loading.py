@@ -25,10 +25,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from dgnet import console, memory
-from dgnet.data.batches import OneStream, shuffled
-from dgnet.data.images import ImageStore
-from dgnet.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from dgnet import console
+from dgnet import device as memory
+from dgnet.images.store import ImageStore
+from dgnet.pixels import IMAGENET_MEAN, IMAGENET_STD
+from dgnet.train.batches import OneStream, shuffled
 
 HEIGHT, WIDTH, PAD = 256, 128, 10
 

@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgnet import config as configuration
-from dgnet import console, memory
+from dgnet import console
+from dgnet import device as memory
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.models.teacher import Teacher
 from dgnet.train.optim import joint_optimizers

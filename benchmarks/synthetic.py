@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from dgnet import console
-from dgnet.data.synthetic import synthesize
+from dgnet.drawn.dataset import synthesize
 
 
 @dataclass

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from dgnet import config as configuration
-from dgnet import published
 from dgnet.config import Config
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.models.teacher import Baseline, Teacher
+from dgnet.weights import published
 
 FOLDER = Path(os.environ.get("DGNET_GOLDEN") or Path(__file__).parent / "golden")
 STYLES = ("soft", "hard", "appearance", "uniform", "two_labels")

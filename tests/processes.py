@@ -18,7 +18,7 @@ from dgnet.train import checkpoint, distributed
 from dgnet.train.loop import Loop
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["dgnet.train.joint", "dgnet.train.teacher", "dgnet.cli"])
+_CONTEXT.set_forkserver_preload(["dgnet.train.joint", "dgnet.train.baseline", "dgnet.cli"])
 PATIENCE = 300  # seconds: the machine may be busy with something else
 
 

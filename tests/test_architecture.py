@@ -13,11 +13,14 @@ import dgnet
 
 PACKAGE = Path(dgnet.__file__).parent
 LAYERS = [
-    {"dgnet", "errors", "console", "config", "files", "memory"},
-    {"models", "losses", "data"},
-    {"evaluate", "generate", "weights", "published", "published_config", "figures", "charts", "report"},
+    {"dgnet", "errors", "console", "config", "files", "device", "pixels"},
+    {"models", "losses", "images", "drawn"},
+    {"datasets", "weights", "retrieval", "report"},
+    {"evaluate", "generate"},
     {"train"},
-    {"demo", "cli", "__main__"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 FOLDERS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}

@@ -16,11 +16,14 @@ import torch
 import yaml
 from PIL import Image
 
-from dgnet import __version__, cli, config, figures, published, weights
-from dgnet.data.synthetic import synthesize
+from dgnet import __version__, cli, config
+from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
+from dgnet.images import sheets
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.train import checkpoint
+from dgnet.weights import files as weights
+from dgnet.weights import published
 
 TINY = ("--config", "tiny", "--device", "cpu")
 
@@ -180,7 +183,7 @@ def test_features_of_any_toolkit_are_scored(run: Run, tmp_path: Path) -> None:
 
 def test_pictures(run: Run, files: dict[str, Path], photos: list[Path], tmp_path: Path) -> None:
     def size(rows: int, columns: int, **sides: np.ndarray) -> tuple[int, int]:
-        height, width = figures.sheet(np.zeros((rows, columns, 32, 16, 3), np.uint8), **sides).shape[:2]
+        height, width = sheets.sheet(np.zeros((rows, columns, 32, 16, 3), np.uint8), **sides).shape[:2]
         return width, height
 
     of_model = ("--device", "cpu", files["model"])

@@ -22,10 +22,10 @@ from PIL import Image
 
 import dgnet
 from dgnet import cli, config
-from dgnet.evaluate.feature_set import load_features
 from dgnet.models.dgnet import DGNet
+from dgnet.retrieval.feature_sets import load_features
 from dgnet.train.schedule import loss_weights
-from dgnet.weights import save_model
+from dgnet.weights.files import save_model
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "dgnet"
@@ -92,20 +92,20 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_command_parses(arguments: list[str]) -> None:
-    command, given = recording(cli.app).cli(args=arguments)
+    command, given = recording(cli.app.app).cli(args=arguments)
     base = given.get("config", given.get("preset", "demo" if command == "demo" else "market1501"))
     config.load(base if base in config.presets() else "market1501", given.get("overrides", ()))
 
 
 def test_a_wrong_command_is_noticed() -> None:
     with pytest.raises(SystemExit):
-        recording(cli.app).cli(args=["train", "joint", "runs/joint", "--teachers", "a"], console_outputs=False)
+        recording(cli.app.app).cli(args=["train", "joint", "runs/joint", "--teachers", "a"], console_outputs=False)
 
 
 @each_document
 def test_commands_in_the_text_exist(document: Path) -> None:
     for code in inline(document):
-        at: Any = cli.app
+        at: Any = cli.app.app
         for word in code.split()[1:] if code.startswith("dgnet ") else ():
             if isinstance(at, tyro.extras.SubcommandApp) and not word.startswith("-"):
                 assert word in at._subcommands, code
@@ -177,10 +177,10 @@ def test_extras_exist() -> None:
 
 
 def test_the_map_names_every_file() -> None:
-    (text,) = (block.text for block in blocks(ROOT / "README.md", "") if block.text.startswith("src/dgnet/"))
+    (text,) = (block.text for block in blocks(ROOT / "docs" / "design.md", "") if block.text.startswith("src/dgnet/"))
     folder, named = Path(), set()
     for line in text.splitlines()[1:]:
-        if inner := re.fullmatch(r"  (\w+)/( .*)?", line):
+        if inner := re.fullmatch(r"  ([\w/]+)/( .*)?", line):
             folder = Path(inner[1])
         elif files := re.match(r"( +)((?:\w+\.\w+(?:, )?)+)", line):
             named |= {(folder if len(files[1]) == 4 else Path()) / name for name in files[2].split(", ")}

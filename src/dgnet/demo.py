@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dgnet import console, generate
+from dgnet import console
 from dgnet.config import Config, to_yaml
-from dgnet.data.readers import read_dataset
-from dgnet.data.records import Dataset, Split
-from dgnet.data.synthetic import Factors, swap_truth, synthesize
-from dgnet.evaluate.feature_set import FeatureSet
+from dgnet.datasets.read import read_dataset
+from dgnet.datasets.records import Dataset, Split
+from dgnet.device import device_named
+from dgnet.drawn.dataset import Factors, swap_truth, synthesize
 from dgnet.evaluate.protocol import evaluate_alphas, features
-from dgnet.evaluate.quality import colour_transfer, psnr, ssim
 from dgnet.evaluate.ranking import retrieve
+from dgnet.generate import edit
+from dgnet.generate.quality import colour_transfer, psnr, ssim
 from dgnet.models.dgnet import DGNet
-from dgnet.report import Grid, Interpolation, Report, Retrieval, write_report
+from dgnet.pixels import Pixels
+from dgnet.report.page import Grid, Interpolation, Report, Retrieval, write_report
+from dgnet.retrieval.feature_sets import FeatureSet
+from dgnet.train.baseline import train_teacher
 from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
-from dgnet.train.setup import device_named
-from dgnet.train.teacher import train_teacher
-from dgnet.weights import Loaded, load_joint, load_teacher
+from dgnet.weights.files import Loaded, load_joint, load_teacher
 
-Pixels = npt.NDArray[np.uint8]
 SWAPS = 240  # pairs of held-out people over which the quality of swaps is measured
 
 
@@ -107,13 +107,13 @@ def swap_quality(
     i, j = rng.integers(len(held_out), size=(2, 4 * pairs))
     different = np.flatnonzero(held_out.identities[i] != held_out.identities[j])[:pairs]
     i, j = i[different], j[different]
-    structure = generate.read([held_out.paths[k] for k in i], *size)
-    appearance = generate.read([held_out.paths[k] for k in j], *size)
+    structure = edit.read([held_out.paths[k] for k in i], *size)
+    appearance = edit.read([held_out.paths[k] for k in j], *size)
     drawn = [swap_truth(factors, held_out.paths[a], held_out.paths[b]) for a, b in zip(i, j, strict=True)]
     truth = torch.from_numpy(np.stack(drawn))
 
     methods = {
-        "DG-Net swap": generate.swap(net, structure, appearance)[0],
+        "DG-Net swap": edit.swap(net, structure, appearance)[0],
         "copy of the structure image": structure,
         "per-channel colour transfer": _to_bytes(colour_transfer(_unit(structure), _unit(appearance))),
     }
@@ -142,25 +142,23 @@ def _pictures(net: DGNet, held_out: Split, config: Config) -> _Pictures:
     one_each = [int(photos[n % len(photos)]) for n, photos in enumerate(photos_of)]  # the cameras take turns
     another = [int(photos[(n + 1) % len(photos)]) for n, photos in enumerate(photos_of)]
     size = (config.data.height, config.data.width)
-    people, positives = (
-        generate.read([held_out.paths[k] for k in chosen[:16]], *size) for chosen in (one_each, another)
-    )
+    people, positives = (edit.read([held_out.paths[k] for k in chosen[:16]], *size) for chosen in (one_each, another))
 
     structures, appearances = people[:10], people[-6:]
-    there = generate.swap(net, structures, structures.roll(1, 0))[0]
-    back = generate.swap(net, there, there.roll(-1, 0))[0]
+    there = edit.swap(net, structures, structures.roll(1, 0))[0]
+    back = edit.swap(net, there, there.roll(-1, 0))[0]
     rows = {
         "photo": structures,
-        "from its own codes": generate.swap(net, structures, structures)[0],
-        "from another photo's appearance": generate.swap(net, structures, positives[:10])[0],
+        "from its own codes": edit.swap(net, structures, structures)[0],
+        "from another photo's appearance": edit.swap(net, structures, positives[:10])[0],
         "in a neighbour's clothes": there,
         "and back again (cycle)": back,
     }
     start, end = people[:3], people.roll(-3, 0)[:3]
-    dressing = generate.interpolate_appearance(net, start, start, end)
-    moving = generate.interpolate_structure(net, start, start, end)
+    dressing = edit.interpolate_appearance(net, start, start, end)
+    moving = edit.interpolate_structure(net, start, start, end)
     return _Pictures(
-        Grid(generate.grid(net, structures, appearances).numpy(), structures.numpy(), appearances.numpy()),
+        Grid(edit.grid(net, structures, appearances).numpy(), structures.numpy(), appearances.numpy()),
         {name: row.numpy() for name, row in rows.items()},
         Interpolation(start.numpy(), start.numpy(), end.numpy(), dressing.numpy()),
         Interpolation(start.numpy(), start.numpy(), end.numpy(), moving.numpy()),
@@ -171,8 +169,8 @@ def _retrieval(found: FeatureSet, dataset: Dataset, config: Config) -> Retrieval
     queries = np.linspace(0, len(dataset.query) - 1, 6).astype(np.int64)
     ranked, correct = retrieve(found, queries, 10, alpha=config.evaluate.alphas[0])
     size = (config.data.height, config.data.width)
-    answers = generate.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
-    photos = generate.read([dataset.query.paths[k] for k in queries], *size)
+    answers = edit.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
+    photos = edit.read([dataset.query.paths[k] for k in queries], *size)
     return Retrieval(photos.numpy(), answers.view(*ranked.shape, *size, 3).numpy(), correct)
 
 

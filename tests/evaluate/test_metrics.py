@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dgnet.errors import UserError
-from dgnet.evaluate.feature_set import Features
 from dgnet.evaluate.metrics import Ranks, bootstrap, precision_recall
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.evaluate.scores import MatrixScores
 from dgnet.evaluate.verification import verify
+from dgnet.retrieval.feature_sets import Features
+from dgnet.retrieval.scores import MatrixScores
 
 
 def ranks(*queries) -> Ranks:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dgnet.errors import UserError
 from dgnet.evaluate import ranking
-from dgnet.evaluate.feature_set import Features, FeatureSet, load_features
 from dgnet.evaluate.ranking import alpha_sweep, evaluate, rank_correct, retrieve
-from dgnet.evaluate.scores import MatrixScores, prepare, score
+from dgnet.retrieval.feature_sets import Features, FeatureSet, load_features
+from dgnet.retrieval.scores import MatrixScores, prepare, score
 
 GOLDEN = Path(os.environ.get("DGNET_GOLDEN") or Path(__file__).parents[1] / "golden") / "ranking.npz"
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from dgnet.errors import UserError
-from dgnet.evaluate.feature_set import Features, FeatureSet
 from dgnet.evaluate.ranking import evaluate
 from dgnet.evaluate.results import compare, load_results
+from dgnet.retrieval.feature_sets import Features, FeatureSet
 
 
 @pytest.fixture(scope="module")

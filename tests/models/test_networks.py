@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from dgnet import config as configuration
 from dgnet.errors import UserError
 from dgnet.models.appearance import AppearanceEncoder, Heads
+from dgnet.models.backbones.resnet import DEPTHS, IBN, ResNet
 from dgnet.models.decoder import Decoder
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.models.discriminator import Critic, Discriminator
 from dgnet.models.layers import BatchNorm2d
 from dgnet.models.perceptual import Perceptual
-from dgnet.models.resnet import DEPTHS, IBN, ResNet
 from dgnet.models.structure import StructureEncoder
 from dgnet.models.teacher import Baseline, Teacher
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgnet.data.transforms import normalise
+from dgnet.images.transforms import normalise
 from dgnet.models.structure_input import canny, edge, gray
 
 DISC_AND_BAR = """

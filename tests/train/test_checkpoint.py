@@ -19,7 +19,7 @@ from torch import Tensor
 from dgnet.config import Config
 from dgnet.errors import UserError
 from dgnet.train import checkpoint
-from dgnet.weights import save_model
+from dgnet.weights.files import save_model
 
 
 def same(a: object, b: object) -> bool:

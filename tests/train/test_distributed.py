@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from dgnet import cli, config
-from dgnet.data.readers import read_dataset
-from dgnet.data.synthetic import synthesize
+from dgnet.datasets.read import read_dataset
+from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed, logs
-from dgnet.train.teacher import train_teacher
+from dgnet.train.baseline import train_teacher
 
 Arguments = list[str]
 

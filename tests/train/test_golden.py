@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgnet import losses
+from dgnet.losses import joint as losses
 from dgnet.models.dgnet import DGNet
-from dgnet.published import from_published
 from dgnet.train import step as step_module
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.step import JointStep
+from dgnet.weights.published import from_published
 
 ROUNDING = 1e-9  # a gradient norm below this is not a number of the method
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dgnet import config as configuration
 from dgnet.config import Config
-from dgnet.losses import both_halves
+from dgnet.losses.joint import both_halves
 from dgnet.models.dgnet import DGNet, build_baseline
 from dgnet.models.teacher import Teacher
 from dgnet.train.optim import joint_optimizers

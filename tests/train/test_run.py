@@ -17,16 +17,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dgnet import cli, config, weights
-from dgnet.data.readers import read_dataset
-from dgnet.data.records import Dataset
-from dgnet.data.synthetic import synthesize
+from dgnet import cli, config
+from dgnet.datasets.read import read_dataset
+from dgnet.datasets.records import Dataset
+from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
 from dgnet.train import checkpoint, logs, loop, setup
+from dgnet.train.baseline import train_teacher
 from dgnet.train.joint import train_joint
 from dgnet.train.step import JointStep
-from dgnet.train.teacher import train_teacher
+from dgnet.weights import files
 
 CPU = torch.device("cpu")
 
@@ -410,4 +411,4 @@ def test_stopped_by_a_signal_the_printed_command_goes_on(people: Dataset, teache
     with pytest.raises(SystemExit) as left:
         cli.main([*arguments[:3], f"train.iterations={done + 1}", *arguments[3:]])
     assert left.value.code == 0
-    assert weights.load_joint(run / "model.safetensors").config.train.iterations == done + 1
+    assert files.load_joint(run / "model.safetensors").config.train.iterations == done + 1

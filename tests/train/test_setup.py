@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from dgnet import cli, config
-from dgnet.data.images import ImageStore
-from dgnet.data.synthetic import synthesize
+from dgnet import config
+from dgnet.cli import common
+from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
+from dgnet.images.store import ImageStore
 from dgnet.train.setup import Photos, order, training_photos
 
 CLASSES, CAMERAS = [0, 0, 0, 1, 1, 1, 2, 2, 2], [1, 2, 2, 1, 2, 2, 1, 2, 2]
@@ -54,11 +55,11 @@ def test_joined_folders_keep_their_people_apart(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         synthesize(tmp_path / name, **few, seed=seed)
     chosen = config.load("tiny", [f"data.root={tmp_path / 'a'}", f"data.join=[market1501={tmp_path / 'b'}]"])
-    joined = training_photos(chosen, cli._dataset(chosen, "train"))
+    joined = training_photos(chosen, common.dataset(chosen, "train"))
     assert len(joined.identities) == 6
     assert len(joined.classes) == 12
-    tested = cli._dataset(chosen, "query", "gallery")
+    tested = common.dataset(chosen, "query", "gallery")
     assert len(tested.query) == 2  # the first set's own
     wrong = config.load("tiny", [f"data.root={tmp_path / 'a'}", f"data.join=[{tmp_path / 'b'}]"])
     with pytest.raises(UserError, match="write it as layout=folder"):
-        cli._dataset(wrong, "train")
+        common.dataset(wrong, "train")

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dgnet.evaluate.feature_set import Features, Ids
+from dgnet.retrieval.feature_sets import Features, Ids
 
 
 @dataclass(frozen=True)

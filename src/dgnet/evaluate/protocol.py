@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from dgnet.config import Config
-from dgnet.data.images import ImageStore
-from dgnet.data.records import Dataset, Split
-from dgnet.evaluate.feature_set import Features, FeatureSet
-from dgnet.evaluate.features import extract
+from dgnet.datasets.records import Dataset, Split
 from dgnet.evaluate.ranking import evaluate
 from dgnet.evaluate.results import Results
+from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
+from dgnet.retrieval.feature_sets import Features, FeatureSet
+from dgnet.retrieval.features import extract
 
 
 def photos(split: Split, config: Config) -> tuple[ImageStore, Split]:

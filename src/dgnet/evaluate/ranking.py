@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.evaluate.feature_set import Features, FeatureSet, pool_queries
 from dgnet.evaluate.metrics import (
     Ranks,
     bootstrap,
@@ -29,9 +28,11 @@ from dgnet.evaluate.metrics import (
     trapezoid_ap,
 )
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.evaluate.rerank import ReRanking, expand_queries, rerank
 from dgnet.evaluate.results import CameraPair, Results, versions
-from dgnet.evaluate.scores import (
+from dgnet.evaluate.verification import verify
+from dgnet.retrieval.feature_sets import Features, FeatureSet, pool_queries
+from dgnet.retrieval.rerank import ReRanking, expand_queries, rerank
+from dgnet.retrieval.scores import (
     MatrixScores,
     Metric,
     Scores,
@@ -43,7 +44,6 @@ from dgnet.evaluate.scores import (
     rows,
     score,
 )
-from dgnet.evaluate.verification import verify
 
 __all__ = ["FeatureSet", "Features", "alpha_sweep", "evaluate", "rank_correct", "retrieve"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from dgnet.errors import UserError
-from dgnet.evaluate.feature_set import Features
 from dgnet.evaluate.metrics import Floats, Ints
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.evaluate.scores import Scores, other_tiles, over_blocks
+from dgnet.retrieval.feature_sets import Features
+from dgnet.retrieval.scores import Scores, other_tiles, over_blocks
 
 BINS = 2**20
 CURVE_FPR = np.logspace(-6, 0, 61)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgnet.models.backbones.resnet import ResNet
 from dgnet.models.layers import BatchNorm1d
-from dgnet.models.resnet import ResNet
 
 Heads = Literal["two", "one", "pcb"]
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as images are normalised in data/
+from dgnet.pixels import IMAGENET_MEAN, IMAGENET_STD
+
 _TAN_22 = 13573  # tan(22.5 degrees) * 2^15: the border between horizontal and diagonal gradients
 
 
@@ -80,7 +81,7 @@ def canny(image: Tensor, low: int, high: int) -> Tensor:
 
 def _gray_bytes(x: Tensor) -> Tensor:
     """Normalised [N, 3, H, W] -> the 8-bit luma (Rec. 601) of the 8-bit picture, int [N, H, W]."""
-    mean, std = x.new_tensor(_MEAN).view(3, 1, 1), x.new_tensor(_STD).view(3, 1, 1)
+    mean, std = x.new_tensor(IMAGENET_MEAN).view(3, 1, 1), x.new_tensor(IMAGENET_STD).view(3, 1, 1)
     rgb = ((x * std + mean).clamp(0, 1) * 255).round().int()
     red, green, blue = rgb.unbind(dim=1)
     return (red * 9798 + green * 19235 + blue * 3735 + (1 << 14)) >> 15

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgnet.models.appearance import Head
+from dgnet.models.backbones.resnet import ResNet
 from dgnet.models.layers import frozen
-from dgnet.models.resnet import ResNet
 
 
 class Baseline(nn.Module):

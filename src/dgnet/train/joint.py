@@ -9,19 +9,20 @@ from pathlib import Path
 
 import torch
 
-from dgnet import weights
 from dgnet.config import Config
-from dgnet.data.batches import Augment, Batch, TwoStreams
-from dgnet.data.records import Dataset
-from dgnet.data.transforms import random_erasing
+from dgnet.datasets.records import Dataset
 from dgnet.errors import UserError
+from dgnet.images.transforms import random_erasing
 from dgnet.models.dgnet import DGNet
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed, setup
+from dgnet.train.batches import Augment, Batch, TwoStreams
 from dgnet.train.loop import Line, Loop, Plan, seed_of
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.step import JointStep
+from dgnet.weights import files
+from dgnet.weights.pretrained import perceptual_weights, pretrained
 
 _SECTIONS = ("data", "model", "loss", "train")  # of the configuration: what this training depends on
 
@@ -50,7 +51,7 @@ def train_joint(
     net = DGNet(config, len(photos.identities))
     if not begun:
         source = train.teachers[0] if appearance.weights == "teacher" else appearance.weights
-        weights.pretrained(net.appearance.backbone, source)
+        pretrained(net.appearance.backbone, source)
     net = setup.placed(net, device)
     distributed.broadcast(net)
     teacher = None
@@ -60,7 +61,7 @@ def train_joint(
     perceptual = None
     if config.loss.perceptual:
         perceptual = Perceptual().to(device)
-        weights.perceptual_weights(perceptual, config.loss.perceptual_weights)
+        perceptual_weights(perceptual, config.loss.perceptual_weights)
 
     optimizers = joint_optimizers(net, train, device)
     chance = torch.Generator()
@@ -107,21 +108,21 @@ def train_joint(
         return None
     file = run / "model.safetensors"
     if distributed.rank() == 0:
-        weights.save_model(file, net, config, "joint", photos.identities)
+        files.save_model(file, net, config, "joint", photos.identities)
     distributed.wait()
     return file
 
 
-def _baselines(config: Config) -> list[weights.Loaded[Baseline]]:
+def _baselines(config: Config) -> list[files.Loaded[Baseline]]:
     if not config.train.teachers:
         if config.model.appearance.weights == "teacher":
             raise UserError("model.appearance.weights = teacher: give --teacher FILE")
         if config.loss.teacher and config.loss.primary and config.model.appearance.heads != "pcb":
             raise UserError("loss.teacher is on: give --teacher FILE (see `dgnet train teacher`) or set loss.teacher=0")
-    return [weights.load_teacher(file) for file in config.train.teachers]
+    return [files.load_teacher(file) for file in config.train.teachers]
 
 
-def _require_same_people(teacher: weights.Loaded[Baseline], name: str, identities: list[int]) -> None:
+def _require_same_people(teacher: files.Loaded[Baseline], name: str, identities: list[int]) -> None:
     classes = teacher.net.head.classify.out_features
     if classes != len(identities):
         raise UserError(

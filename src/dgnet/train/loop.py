@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from dgnet import __version__, console
-from dgnet.data.batches import Stream
 from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed
+from dgnet.train.batches import Stream
 from dgnet.train.logs import Log, summary_writer
 from dgnet.train.optim import Optimizers
 

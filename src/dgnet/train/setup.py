@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dgnet.config import Config, load, to_dict, to_yaml
-from dgnet.data.batches import Order, camera_balanced, identity_balanced
-from dgnet.data.images import ImageStore
-from dgnet.data.records import UNKNOWN_CAMERA, Dataset, Ints, labels
+from dgnet.datasets.records import UNKNOWN_CAMERA, Dataset, Ints, labels
+from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.files import replacing
+from dgnet.images.store import ImageStore
 from dgnet.train import checkpoint, distributed
+from dgnet.train.batches import Order, camera_balanced, identity_balanced
 from dgnet.train.loop import CHECKPOINTS
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
@@ -37,20 +38,6 @@ class Photos:
     identities: list[int]  # [K], the data set's own numbers
     summary: str
     """In words and as a hash of names and identities: two sets with the same summary train the same."""
-
-
-def device_named(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one. Raises `UserError` if the device isn't there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: not available here; use auto, cpu, cuda or cuda:N")
-    return device
 
 
 def placed(net: Net, device: torch.device) -> Net:

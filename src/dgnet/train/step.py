@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dgnet import losses
 from dgnet.config import Config
-from dgnet.losses import both_halves
+from dgnet.losses import joint as losses
+from dgnet.losses.joint import both_halves
 from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen, group_statistics
 from dgnet.models.perceptual import Perceptual

@@ -1,0 +1,3 @@
+"""The command line: a file per group of commands."""
+
+from dgnet.cli.app import main as main

@@ -1,0 +1,86 @@
+"""The command line: one thin subcommand per task. `dgnet --help` lists them.
+
+torch takes seconds to import, so every task imports what it needs when it is called: help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from dgnet import __version__, console
+from dgnet import config as configuration
+from dgnet.cli import data, evaluate, generate, train, weights
+from dgnet.cli.common import INTERRUPTED
+from dgnet.device import keep_freed
+from dgnet.errors import UserError
+
+app = tyro.extras.SubcommandApp()
+app.command(data.app, name="data")
+app.command(train.app, name="train")
+app.command(evaluate.evaluate)
+app.command(generate.app, name="generate")
+app.command(weights.app, name="weights")
+
+
+@app.command
+def demo(
+    folder: Positional[Path] = Path("demo"),
+    overrides: Positional[tuple[str, ...]] = (),
+    identities: int = 150,
+    test_identities: int = 30,
+) -> int:
+    """The whole method in minutes: draw people, train the teacher and DG-Net, evaluate, write a report.
+
+    Args:
+        folder: where everything is made; finished stages in it are kept, an interrupted one is continued
+        overrides: changes to the preset `demo`, such as train.iterations=50
+        identities: people to draw
+        test_identities: of these, held out from training
+    """
+    from dgnet.demo import demo as run
+
+    chosen = configuration.load("demo", overrides)
+    return 0 if run(folder, chosen, identities=identities, test_identities=test_identities) else INTERRUPTED
+
+
+@app.command(name="config")
+def show_config(preset: Positional[str] = "market1501", overrides: Positional[tuple[str, ...]] = ()) -> int:
+    """Print the resolved configuration of a preset or of a YAML file.
+
+    Args:
+        preset: a preset (market1501, demo, tiny, ...) or a YAML file
+        overrides: changes, such as train.half_batch=4
+    """
+    console.stdout.print(configuration.to_yaml(configuration.load(preset, overrides)), end="", markup=False)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a check found problems, 2 something given was wrong, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        console.stdout.print(f"dgnet {__version__}", markup=False)
+        sys.exit(0)
+    keep_freed()
+    try:
+        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=given or ["--help"])
+    except UserError as error:
+        code = _failed(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        code = _failed(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        console.notice("interrupted")
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _failed(message: str) -> int:
+    console.stderr.quiet = False  # as it is in all processes but the first
+    console.stderr.print("[red]error:[/red] ", end="")
+    console.stderr.print(message, markup=False)
+    return 2

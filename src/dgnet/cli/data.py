@@ -1,0 +1,73 @@
+"""`dgnet data`: data sets drawn and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from dgnet import console
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def synthesize(
+    folder: Positional[Path],
+    identities: int = 90,
+    test_identities: int = 30,
+    cameras: int = 4,
+    images_per_camera: int = 6,
+    distractors: int = 60,
+    junk: int = 30,
+    seed: int = 0,
+    height: int = 128,
+    width: int = 64,
+) -> int:
+    """Draw a data set of people in Market-1501 layout, with the factors behind every image in factors.json.
+
+    Args:
+        folder: where to; must be new or empty, or hold this very data set
+        identities: people in all
+        test_identities: of these, for query and gallery
+        cameras: cameras that see everyone
+        images_per_camera: photos of each person by each camera
+        distractors: gallery images of nobody in the query
+        junk: gallery images to be left out of every ranking
+        seed: decides everything that is drawn
+        height: rows of an image
+        width: columns of an image
+    """
+    from dgnet.drawn.dataset import synthesize as draw
+
+    made = draw(
+        folder, identities=identities, test_identities=test_identities, cameras=cameras,
+        images_per_camera=images_per_camera, distractors=distractors, junk=junk, seed=seed, height=height, width=width,
+    )  # fmt: skip
+    console.stdout.print(f"{len(made.images)} images of {identities} people in {folder}", markup=False)
+    return 0
+
+
+@app.command
+def check(
+    root: Positional[Path], layout: str = "auto", cache: Path = Path("runs/check"), json: Path | None = None
+) -> int:
+    """Look into every file of a data set. Exit code 0: clean; 1: problems found; 2: unusable.
+
+    Args:
+        root: the data set's folder
+        layout: how it is laid out: auto, market1501, msmt17, ... (docs/datasets.md)
+        cache: folder that remembers what was seen, so that a second check is quick; never the data set's own
+        json: write everything to this file, too
+    """
+    from dgnet.datasets.check import check as look
+    from dgnet.datasets.read import read_dataset
+    from dgnet.files import replacing
+
+    report = look(read_dataset(root, layout, need=[]), cache=cache)
+    report.show()
+    if json:
+        with replacing(json) as part:
+            part.write_text(report.to_json() + "\n")
+    return report.exit_code

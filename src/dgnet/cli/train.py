@@ -1,0 +1,82 @@
+"""`dgnet train`: a teacher, or DG-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional, UseAppendAction
+
+from dgnet import config as configuration
+from dgnet.cli.common import INTERRUPTED, dataset, written
+from dgnet.config import Config
+from dgnet.errors import UserError
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def teacher(
+    run: Positional[Path],
+    overrides: Positional[tuple[str, ...]] = (),
+    config: str | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> int:
+    """Train a teacher on real images; writes RUN/teacher.safetensors.
+
+    Args:
+        run: folder of the run
+        overrides: changes to the configuration, such as data.root=Market-1501 teacher.epochs=30
+        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
+        resume: continue this run from its newest checkpoint
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.device import device_named
+    from dgnet.train.baseline import train_teacher
+
+    chosen = _run_config(run, config, overrides, resume=resume)
+    file = train_teacher(chosen, dataset(chosen, "train"), run, device_named(device), resume=resume)
+    return _finished(file)
+
+
+@app.command
+def joint(
+    run: Positional[Path],
+    overrides: Positional[tuple[str, ...]] = (),
+    teacher: UseAppendAction[tuple[Path, ...]] = (),
+    config: str | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> int:
+    """Train DG-Net; writes RUN/model.safetensors. Several GPUs: torchrun --nproc-per-node N -m dgnet train joint ...
+
+    Args:
+        run: folder of the run
+        overrides: changes to the configuration, such as data.root=Market-1501 train.precision=bfloat16
+        teacher: weights of a teacher; several are averaged; a run that is resumed knows its own
+        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
+        resume: continue this run from its newest checkpoint
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.device import device_named
+    from dgnet.train.joint import train_joint
+
+    chosen = _run_config(run, config, overrides, resume=resume)
+    file = train_joint(chosen, dataset(chosen, "train"), run, list(teacher), device_named(device), resume=resume)
+    return _finished(file)
+
+
+def _run_config(run: Path, config: str | None, overrides: Sequence[str], *, resume: bool) -> Config:
+    if not resume:
+        return configuration.load(config or "market1501", overrides)
+    if config:
+        raise UserError(f"--config {config}: a resumed run keeps its own, {run}/config.yaml; leave --config out")
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: no run to resume here (no config.yaml)")
+    return configuration.load(run / "config.yaml", overrides)
+
+
+def _finished(file: Path | None) -> int:
+    return written(file) if file else INTERRUPTED

@@ -1,0 +1,171 @@
+"""Data sets from the folders in which they lie: `read_dataset` is the way in. No file is copied or moved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from dgnet import console
+from dgnet.datasets import public
+from dgnet.datasets.folders import child, existing_folder, find_root, has_any, images_in, levels, subfolders
+from dgnet.datasets.official import missing
+from dgnet.datasets.own import read_folders, read_pattern, read_table
+from dgnet.datasets.records import DISTRACTOR, Dataset
+from dgnet.errors import UserError
+
+
+class Layout(NamedTuple):
+    """How one data set lies on disk.
+
+    title: its name in messages
+    marks: files or folders of which any one shows that a folder is this data set; none for own data
+    read: the reader, given the folder and the option
+    options: the words that may follow the layout's name after a colon, the first being the default; None: free text
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    read: Callable[[Path, str], Dataset]
+    options: tuple[str, ...] | None = ("",)
+
+
+_MARKET_MARKS = ("bounding_box_train", "bounding_box_test")
+_CUHK03_MARKS = (
+    "detected",
+    "labeled",
+    "labelled",
+    "cuhk03_new_protocol_config_detected.mat",
+    "cuhk03_new_protocol_config_labeled.mat",
+)
+_DRAWS = tuple(str(draw) for draw in range(10))
+
+LAYOUTS: dict[str, Layout] = {
+    "market1501": Layout("Market-1501", _MARKET_MARKS, public.market1501, ("", "500k")),
+    "dukemtmc": Layout("DukeMTMC-reID", _MARKET_MARKS, public.dukemtmc),
+    "occluded-duke": Layout("Occluded-Duke", _MARKET_MARKS, partial(public.dukemtmc, name="occluded-duke")),
+    "msmt17": Layout("MSMT17", ("list_train.txt", "list_query.txt"), public.msmt17, ("train+val", "train")),
+    "cuhk03-np": Layout("CUHK03-NP", _CUHK03_MARKS + _MARKET_MARKS, public.cuhk03_np, ("", "detected", "labelled")),
+    "viper": Layout("VIPeR", ("cam_a", "cam_b"), public.viper, _DRAWS),
+    "cuhk01": Layout("CUHK01", ("campus",), public.cuhk01, _DRAWS),
+    "veri776": Layout("VeRi-776", ("image_train", "image_query"), public.veri776),
+    "vehicleid": Layout("VehicleID", ("train_test_split",), public.vehicleid, None),
+    "occluded-reid": Layout("Occluded-REID", ("occluded_body_images", "whole_body_images"), public.occluded_reid),
+    "folders": Layout("a folder per identity", (), read_folders),
+    "pattern": Layout("a folder with a name pattern", (), read_pattern, None),
+    "table": Layout("a table", (), read_table, None),
+}
+
+
+def read_dataset(root: Path | str, layout: str = "market1501", need: Sequence[str] | None = None) -> Dataset:
+    """The data set in the folder (or table) `root`.
+
+    Args:
+        root: the folder of the data set; one that holds it, up to two levels above, will do.
+        layout: a key of `LAYOUTS`, perhaps with an option ("msmt17:train", "pattern:{identity}_*"), or "auto".
+        need: the splits that must be there ("train", "query", "gallery"); by default all that the layout has.
+
+    Raises:
+        UserError: an unknown layout, a folder that does not follow it, a split that is needed and cannot be read, or
+            training images of a single identity.
+    """
+    root = Path(root).expanduser()
+    if layout == "auto":
+        layout = detect(root)
+        console.notice(f"{root}: layout {layout}")
+    name, _, option = layout.partition(":")
+    if name not in LAYOUTS:
+        raise UserError(f"unknown layout '{name}'{_nearest(name, ['auto', *LAYOUTS])}")
+    kind = LAYOUTS[name]
+    if kind.options is not None:
+        option = option or kind.options[0]
+        if option not in kind.options:
+            raise UserError(f"layout {name} has no option '{option}'{_nearest(option, kind.options)}")
+    if name == "table":
+        base = _table_file(root, option)
+    else:
+        base = find_root(root, kind.marks, kind.title) if kind.marks else existing_folder(root)
+    dataset = replace(kind.read(base, option), layout=layout)
+    dataset.require(*(dataset.absent if need is None else need))
+    for sentence in missing(dataset):
+        console.warn(sentence)
+    return _trainable(dataset) if dataset.train and (need is None or "train" in need) else dataset
+
+
+def detect(root: Path | str) -> str:
+    """The layout of the folder (or table) `root`, for `read_dataset`.
+
+    Raises UserError where no layout or more than one fits.
+    """
+    root = Path(root).expanduser()
+    if root.is_file() and root.suffix.lower() in (".csv", ".parquet"):
+        return "table"
+    root = existing_folder(root)
+    for level in levels(root):
+        found = {
+            _tell_apart(name, folder)
+            for folder in level
+            for name, kind in LAYOUTS.items()
+            if has_any(folder, kind.marks)
+        }
+        if len(found) == 1:
+            return found.pop()
+        if found:
+            raise UserError(f"{root} fits more than one layout: choose {' or '.join(sorted(found))}")
+    if len(_tables_in(root)) == 1:
+        return "table"
+    if any(images_in(inner) for folder in [root, *subfolders(root)] for inner in subfolders(folder)):
+        return "folders"
+    example = "pattern:{identity}_*.jpg, after its file names" if images_in(root) else f"one of {', '.join(LAYOUTS)}"
+    raise UserError(f"the layout of {root} cannot be told: name it ({example})")
+
+
+def _tell_apart(layout: str, folder: Path) -> str:
+    """Of the layouts that share the folders of Market-1501, the one that the names of `folder` and its images show."""
+    if not set(_MARKET_MARKS) <= set(LAYOUTS[layout].marks) or has_any(folder, _CUHK03_MARKS):
+        return layout
+    if folder.name.casefold() in ("detected", "labeled", "labelled"):
+        return "cuhk03-np:detected" if folder.name.casefold() == "detected" else "cuhk03-np:labelled"
+    inner = [child(folder, name) for name in public.MARKET_FOLDERS.values()]
+    images = next((images for place in inner if place and place.is_dir() and (images := images_in(place))), [])
+    if images and re.search(r"_c\d+_f\d+", images[0].name):
+        return "occluded-duke" if "occluded" in str(folder).casefold() else "dukemtmc"
+    return "market1501"
+
+
+def _trainable(dataset: Dataset) -> Dataset:
+    """`dataset` without junk and distractors among its training images, of which there must be two identities."""
+    train = dataset.train
+    proper = train.identities > DISTRACTOR
+    if not proper.all():
+        console.warn(f"{dataset.name}: {(~proper).sum()} training images are junk or distractors and are left out")
+        train = train.subset(proper)
+    if len(train.people) < 2:
+        raise UserError(f"{dataset.root} has training images of {len(train.people)} identity: two or more are needed")
+    return replace(dataset, train=train)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".parquet"))
+
+
+def _table_file(root: Path, option: str) -> Path:
+    """The table that `root` is, or that lies in it: the one that `option` names, or the only one."""
+    if root.is_file():
+        return root.absolute()
+    folder = existing_folder(root)
+    found = [folder / option] if option else _tables_in(folder)
+    if len(found) != 1 or not found[0].is_file():
+        held = ", ".join(path.name for path in _tables_in(folder)) or "none"
+        raise UserError(f"{root}: name the CSV or Parquet file, as in table:people.csv (there: {held})")
+    return found[0]
+
+
+def _nearest(word: str, choices: Sequence[str]) -> str:
+    near = get_close_matches(word, choices, 1)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    return f":{hint} one of {', '.join(choice for choice in choices if choice)}"

@@ -1,0 +1,47 @@
+"""The machine that a run is on: which device it computes on, and a setting of memory that a CPU gains from."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from dgnet.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+_GIGABYTE = 1 << 30
+
+
+def keep_freed() -> bool:
+    """Let this process, and those it forks, keep the memory of freed tensors for the next ones.
+
+    By default glibc gives large blocks back to the kernel, which then zeroes them page by page whenever the next
+    tensor asks for them: measured, 13 to 28 % of a training step of small convolutions on a CPU.
+    The peak of memory in use stays the same. To be called once, early.
+
+    Returns:
+        Whether it was done: False on other C libraries.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(_MMAP_THRESHOLD, _GIGABYTE) and libc.mallopt(_TRIM_THRESHOLD, _GIGABYTE))
+    except (OSError, AttributeError):
+        return False
+
+
+def device_named(name: str) -> torch.device:
+    """`auto` is the first GPU if there is one. Raises `UserError` if the device isn't there."""
+    import torch  # takes seconds: the command line calls `keep_freed` before it is needed
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device: torch.device | None = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: not available here; use auto, cpu, cuda or cuda:N")
+    return device

@@ -1,0 +1,104 @@
+"""Pictures from a trained generator: grids, swaps, interpolations, and whole folders of generated people.
+
+Photos and pictures are uint8 [N, H, W, 3] tensors on the CPU, at the size that the network was trained on; the network
+stays where it is and in the modes it is in. The same weights, photos and seed give the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgnet.errors import UserError
+from dgnet.images.decode import decode, resize
+from dgnet.images.transforms import denormalise, normalise
+from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import frozen
+
+BATCH = 32
+
+
+def read(paths: Sequence[Path], height: int, width: int) -> Tensor:
+    """Image files of any size as photos uint8 [N, height, width, 3]. Raises UserError naming a file that is none."""
+    return torch.from_numpy(np.stack([resize(decode(Path(path)), height, width) for path in paths]))
+
+
+def grid(net: DGNet, structures: Tensor, appearances: Tensor, batch: int = BATCH) -> Tensor:
+    """Everyone in everyone's clothes: [S, H, W, 3] and [A, H, W, 3] -> [A, S, H, W, 3].
+
+    Row j wears appearance j, column i has structure i.
+    """
+    s, f = structure_codes(net, structures, batch), appearance_codes(net, appearances, batch)
+    return torch.stack([paint(net, s, worn.expand(len(s), -1), batch) for worn in f])
+
+
+def swap(net: DGNet, a: Tensor, b: Tensor, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    """Pairs exchange their clothes: a [N, H, W, 3] in those of b [N, H, W, 3], and b in those of a."""
+    s, f = structure_codes(net, torch.cat([a, b]), batch), appearance_codes(net, torch.cat([b, a]), batch)
+    pictures = paint(net, s, f, batch)
+    return pictures[: len(a)], pictures[len(a) :]
+
+
+def interpolate_appearance(
+    net: DGNet, structures: Tensor, start: Tensor, end: Tensor, steps: int = 11, batch: int = BATCH
+) -> Tensor:
+    """From the clothes of `start` to those of `end` at one structure: each [N, H, W, 3] -> [N, steps, H, W, 3].
+
+    The codes are mixed linearly; the first and the last step are `start` and `end` themselves.
+    """
+    s = structure_codes(net, structures, batch)
+    first, last = appearance_codes(net, start, batch), appearance_codes(net, end, batch)
+    return torch.stack([
+        paint(net, still.expand(steps, -1, -1, -1), torch.lerp(one, other, _along(steps, one)), batch)
+        for still, one, other in zip(s, first, last, strict=True)
+    ])  # fmt: skip
+
+
+def interpolate_structure(
+    net: DGNet, appearances: Tensor, start: Tensor, end: Tensor, steps: int = 11, batch: int = BATCH
+) -> Tensor:
+    """From the pose of `start` to that of `end` in one appearance: each [N, H, W, 3] -> [N, steps, H, W, 3]."""
+    f = appearance_codes(net, appearances, batch)
+    first, last = structure_codes(net, start, batch), structure_codes(net, end, batch)
+    return torch.stack([
+        paint(net, torch.lerp(one, other, _along(steps, one)), worn.expand(steps, -1), batch)
+        for worn, one, other in zip(f, first, last, strict=True)
+    ])  # fmt: skip
+
+
+def structure_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
+    """s of photos [N, H, W, 3]: [N, C, H / 4, W / 4], where the network is. The noise on edges is always the same."""
+    generator = torch.Generator().manual_seed(0)
+    with frozen(net), torch.inference_mode():
+        parts = (normalise(part.to(_device(net))) for part in torch.split(photos, batch))
+        return torch.cat([net.structure(net.structure_of(x, generator)) for x in parts])
+
+
+def appearance_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
+    """f of photos [N, H, W, 3]: [N, code], where the network is."""
+    with frozen(net), torch.inference_mode():
+        parts = (normalise(part.to(_device(net))) for part in torch.split(photos, batch))
+        return torch.cat([net.appearance.pool(x)[0] for x in parts])
+
+
+def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH) -> Tensor:
+    """Pictures of codes [N, C, H / 4, W / 4] and [N, code]: uint8 [N, H, W, 3] on the CPU."""
+    with frozen(net), torch.inference_mode():
+        pairs = zip(torch.split(structure, batch), torch.split(appearance, batch), strict=True)
+        drawn = [(denormalise(net.decode(s, f)) * 255).round().byte().permute(0, 2, 3, 1).cpu() for s, f in pairs]
+        return torch.cat(drawn).contiguous()
+
+
+def _along(steps: int, code: Tensor) -> Tensor:
+    """0 to 1 in `steps` steps, in the shape that mixes codes like `code`."""
+    if steps < 2:
+        raise UserError(f"{steps} steps of interpolation: at least 2, the two ends, would be right")
+    return torch.linspace(0, 1, steps, device=code.device).view(-1, *[1] * code.ndim)
+
+
+def _device(net: DGNet) -> torch.device:
+    return next(net.parameters()).device

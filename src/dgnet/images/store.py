@@ -1,0 +1,198 @@
+"""Photos from files: decoded once, scaled to training size, and kept in a memory-mapped array of bytes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dgnet import console
+from dgnet.errors import UserError
+from dgnet.files import replacing
+from dgnet.images.decode import decode, resize
+from dgnet.pixels import Pixels
+
+Indices = npt.NDArray[np.int64]
+
+_FORMAT = "dgnet images 1"  # part of every cache's name: change it when the pixels would come out differently
+_CHUNK = 512  # images decoded between two writes: bounds the memory that waits for a slow disk
+_SPARE = 64 << 20  # bytes left free on the disk beyond the cache itself
+
+
+class Images(Protocol):
+    """A tensor uint8 [N, H, W, 3], an `ImageStore`, or anything else that gives such images for int64 [n]."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, indices: Indices, /) -> Tensor: ...
+
+
+class ImageStore:
+    """Images of one size, taken by index: `store[indices]` is uint8 [n, height, width, 3].
+
+    The first use decodes every file once, into a file in the folder `cache` that later runs map into memory. It is
+    named after the paths, sizes and dates of the files and the size of the images, so a changed data set gets a new
+    one. Several processes may start at once: one builds, the others wait. The folder may be deleted between runs.
+
+    Args:
+        paths: the image files, in order.
+        height, width: size of the images in pixels.
+        cache: folder for the cache file, made where missing. None keeps the pixels in memory.
+        on_unreadable: "error" raises at the first file that cannot be decoded; "skip" names and drops such files.
+        on_demand: keep nothing and decode at every access: slow, for sets larger than both disk and memory.
+
+    Attributes:
+        kept: int64 [len(store)], the place in `paths` of each image of the store; `labels[store.kept]` are its labels.
+
+    Raises:
+        UserError: an unreadable file, no readable file at all, or no room for the cache.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        height: int,
+        width: int,
+        cache: Path | None = None,
+        on_unreadable: Literal["error", "skip"] = "error",
+        on_demand: bool = False,
+    ) -> None:
+        if not paths:
+            raise UserError("no images to load: the list of files is empty")
+        self.paths = [Path(path) for path in paths]
+        self.height, self.width = height, width
+        self._skip = on_unreadable == "skip"
+        self._pixels: Pixels | None = None
+        bad = np.zeros(len(paths), dtype=np.uint8)
+        if cache is not None and not on_demand:
+            self._pixels, bad = self._cached(cache)
+        elif not on_demand:
+            self._pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
+            console.notice(f"decoding {len(paths)} images into memory ({_megabytes(self._pixels.nbytes)})")
+            bad = self._decode_all(partial(_put, self._pixels))
+        elif self._skip:
+            bad = self._decode_all(lambda start, rows: None)
+        self.kept: npt.NDArray[np.int64] = np.flatnonzero(bad == 0)
+        if dropped := [str(self.paths[place]) for place in np.flatnonzero(bad)]:
+            names = ", ".join(dropped[:20] + ["..."] * (len(dropped) > 20))
+            console.warn(f"left out {len(dropped)} of {len(paths)} images, which cannot be read: {names}")
+        if not len(self.kept):
+            raise UserError(f"none of the {len(paths)} images can be read; the first is {self.paths[0]}")
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, indices: npt.ArrayLike | Tensor) -> Tensor:
+        """Images at int64 [n]: uint8 [n, height, width, 3], a copy on the CPU."""
+        places = self.kept[np.asarray(indices, dtype=np.int64)]
+        if self._pixels is None:
+            return torch.from_numpy(np.stack([self._decode_one(self.paths[place]) for place in places]))
+        return torch.from_numpy(np.take(self._pixels, places, axis=0))
+
+    def _decode_one(self, path: Path) -> Pixels:
+        return resize(decode(path), self.height, self.width)
+
+    def _decode_all(self, write: Callable[[int, list[Pixels]], object]) -> npt.NDArray[np.uint8]:
+        """Call `write(start, rows)` on all images, in order and in chunks; returns uint8 [N], 1 where unreadable."""
+        bad = np.zeros(len(self.paths), dtype=np.uint8)
+        blank = np.zeros((self.height, self.width, 3), dtype=np.uint8)
+
+        def attempt(place: int) -> Pixels:
+            try:
+                return self._decode_one(self.paths[place])
+            except UserError:
+                if not self._skip:
+                    raise
+                bad[place] = 1
+                return blank
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool, console.progress(speed_unit="images") as bar:
+            task = bar.add_task("decoding images", total=len(self.paths), note="")
+            for start in range(0, len(self.paths), _CHUNK):
+                rows = list(pool.map(attempt, range(start, min(start + _CHUNK, len(self.paths)))))
+                write(start, rows)
+                bar.update(task, advance=len(rows))
+        return bad
+
+    def _cached(self, folder: Path) -> tuple[Pixels, npt.NDArray[np.uint8]]:
+        """Map the cache file, building it first where there is no good one."""
+        file = folder / f"{self._fingerprint()}.images"
+        count, shape = len(self.paths), (len(self.paths), self.height, self.width, 3)
+        size = count * self.height * self.width * 3 + count  # the pixels, then a byte for each image: 1 if unreadable
+
+        def marks() -> npt.NDArray[np.uint8]:
+            return np.fromfile(file, dtype=np.uint8, offset=size - count)
+
+        def good() -> bool:
+            return file.exists() and file.stat().st_size == size and (self._skip or not marks().any())
+
+        try:
+            if not good():
+                folder.mkdir(parents=True, exist_ok=True)
+                with _locked(folder):
+                    if not good():
+                        self._build(file, size)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot keep the image cache of {_megabytes(size)} there ({error.strerror or error}); "
+                "free some space, name another folder, or go without a cache"
+            ) from None
+        return np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape)), marks()
+
+    def _build(self, file: Path, size: int) -> None:
+        if shutil.disk_usage(file.parent).free < size + _SPARE:
+            raise OSError(errno.ENOSPC, "not enough free space")
+        console.notice(f"decoding {len(self.paths)} images once into {file} ({_megabytes(size)})")
+        with replacing(file) as part, part.open("wb") as out:
+            bad = self._decode_all(lambda _, rows: out.writelines(row.data for row in rows))
+            out.write(bad.data)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{_FORMAT} {self.height}x{self.width}".encode())
+        for path in self.paths:
+            try:
+                state = path.stat()
+                digest.update(f"\n{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(f"\n{path} missing".encode())
+        return digest.hexdigest()[:24]
+
+
+def _put(pixels: Pixels, start: int, rows: list[Pixels]) -> None:
+    pixels[start : start + len(rows)] = rows
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; what builders left that were killed is removed.
+
+    On a file system without locks, processes may build the same file at once, each its own, and the last one stays.
+    """
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.notice(f"waiting for another process that writes to {folder}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield
+            return
+        for leftover in folder.glob(".*.part"):
+            leftover.unlink()
+        yield
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(1, round(size / 1e6))} MB"

@@ -1,0 +1,54 @@
+"""From images to the features that a gallery is searched by (reference: the published test protocol)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgnet import console
+from dgnet.images.store import Images
+from dgnet.images.transforms import normalise
+from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import frozen
+from dgnet.retrieval.scores import unit
+
+
+def extract(
+    net: nn.Module,
+    images: Images,
+    batch: int = 64,
+    device: torch.device | str | None = None,
+    flip: bool = True,
+    parts: int | None = None,
+) -> Tensor:
+    """Features of all images, float32 [N, D] on the CPU, in the order of `images`.
+
+    `net.embed` gives the feature of one view, every head's part of it with length 1. A feature is the sum over the
+    image and its mirror image, every part again with length 1. Dropout and batch statistics are off; the network is
+    left in the modes that it was in.
+
+    Args:
+        net: a `DGNet`, a teacher's `Baseline`, or anything else whose `embed` maps [n, 3, H, W] to [n, D].
+        images: uint8 [N, H, W, 3] at the size that the network was trained on, or an `ImageStore`.
+        batch: images per forward pass; it does not change the features.
+        device: where the network is; by default where its weights are.
+        flip: whether the mirror image is seen too.
+        parts: into how many parts of equal width a feature is cut; by default the heads of a `DGNet`, else 1.
+    """
+    embed: Any = net.embed
+    if device is None:
+        device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
+    if parts is None:
+        parts = len(net.appearance.heads) if isinstance(net, DGNet) else 1
+
+    done = []
+    with frozen(net), torch.inference_mode(), console.progress(speed_unit="images") as bar:
+        task = bar.add_task("features", total=len(images), note="")
+        for indices in torch.split(torch.arange(len(images)), batch):
+            x = normalise(images[indices.numpy()].to(device))
+            feature = embed(x) + embed(x.flip(3)) if flip else embed(x)
+            done.append(unit(feature.float(), parts).cpu())
+            bar.advance(task, len(indices))
+    return torch.cat(done)

@@ -1,0 +1,100 @@
+"""The teacher's own training: a re-ID baseline with cross-entropy on real images."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dgnet.config import Config
+from dgnet.datasets.records import Dataset
+from dgnet.images.transforms import random_erasing
+from dgnet.losses import joint as losses
+from dgnet.models.dgnet import build_baseline
+from dgnet.train import distributed, setup
+from dgnet.train.batches import Augment, OneStream, Single, shuffled
+from dgnet.train.loop import Line, Loop, Plan, require_finite, seed_of
+from dgnet.train.optim import teacher_optimizers
+from dgnet.train.schedule import decay
+from dgnet.weights import files
+from dgnet.weights.pretrained import pretrained
+
+_SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
+
+
+def train_teacher(
+    config: Config, dataset: Dataset, run: Path, device: torch.device, *, resume: bool = False
+) -> Path | None:
+    """Train one teacher in the folder `run`; returns the file of its weights, or None if it was interrupted.
+
+    Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together; then nothing is
+    written.
+    """
+    device = distributed.start(device)
+    config = setup.recorded(config, dataset)
+    teacher, data = config.teacher, config.data
+    begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
+    photos = setup.training_photos(config, dataset)
+
+    torch.manual_seed(seed_of(teacher.seed))
+    net = build_baseline(config, len(photos.identities))
+    if not begun:
+        pretrained(net.backbone, teacher.weights)
+    net = setup.placed(net, device)
+    distributed.broadcast(net)
+    optimizers = teacher_optimizers(net, teacher, device)
+    chance = torch.Generator()
+    erase = partial(random_erasing, generator=chance, probability=teacher.erasing) if teacher.erasing else None
+
+    stream = OneStream(
+        photos.images,
+        photos.classes.numpy(),
+        shuffled(len(photos.classes), teacher.batch),
+        seed_of(teacher.seed, distributed.rank()),
+        Augment(data.flip, data.pad),
+        device,
+        prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
+    )
+    per_epoch = max(1, stream.batches_per_epoch // distributed.count())
+
+    def iterate(batch: Single, iteration: int) -> Line:
+        epoch = (iteration - 1) // per_epoch
+        optimizers.set_rates(decay(teacher.milestones, 0.1, epoch))
+        chance.manual_seed(seed_of(teacher.seed, iteration))
+        with optimizers.autocast():
+            logits = net(erase(batch.x) if erase else batch.x)
+        loss = losses.identity(logits.float(), batch.y).mean()
+        require_finite(iteration, {"cross-entropy": loss})
+        optimizers.descend(loss, "teacher")
+        optimizers.finish()
+        accuracy = (logits.argmax(1) == batch.y).float().mean()
+        return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}
+
+    plan = Plan(
+        run=run,
+        iterations=teacher.epochs * per_epoch,
+        seed=teacher.seed,
+        checkpoint_every=per_epoch,
+        keep=config.train.keep,
+        log_every=max(1, per_epoch // 10),
+        title="teacher",
+        resume_command=setup.resume_command("teacher", run, device),
+        fingerprint={
+            **setup.computed(config, *_SECTIONS),
+            "training images": photos.summary,
+            "processes": distributed.count(),
+        },
+        tensorboard=config.train.tensorboard,
+    )
+    loop = Loop(plan, net, optimizers, stream, iterate)
+    if begun:
+        loop.resume()
+    setup.write_config(run, config)
+    if not loop.run():
+        return None
+    file = run / "teacher.safetensors"
+    if distributed.rank() == 0:
+        files.save_model(file, net, config, "teacher", photos.identities)
+    distributed.wait()
+    return file
