@@ -18,6 +18,7 @@ LAYERS = [
     {"datasets", "weights", "retrieval", "report"},
     {"evaluate", "generate"},
     {"train"},
+    {"model"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -59,6 +60,12 @@ def part(name: str) -> str:
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_imports_lower_layers_or_its_own_folder(path: Path) -> None:
     mine = part(module(path))
+    if module(path) == "dgnet":  # the face: it fetches from above what is asked for, and imports nothing itself
+        assert {node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)} <= {
+            "__future__",
+            "typing",
+        }
+        return
     assert mine in LAYER, f"{path}: which layer is it in? Say so in this test"
     for name in sorted(imports(path)):
         if name.split(".")[0] != "dgnet":

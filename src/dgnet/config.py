@@ -342,8 +342,8 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
                 raise UserError(f"override {override!r}: {parent} is a value, not a group of keys")
         try:
             branch[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"override {override!r}: {value!r} is not a YAML value") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
     return from_dict(tree, str(source))
 
 
@@ -352,7 +352,7 @@ def from_dict(tree: dict[str, Any], source: str = "configuration") -> Config:
     try:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {'; '.join(_explain(problem) for problem in error.errors())}") from None
+        raise UserError(f"{source}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -386,7 +386,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{source}: expected groups of keys (data, model, loss, ...), found {type(tree).__name__}")
     return tree

@@ -73,7 +73,7 @@ def _from_url(source: str, advice: str) -> Path:
                     f"weights {url}: its SHA-256 is {got}, not {digest}: damaged on the way, or another file"
                 )
     except (OSError, HTTPException) as error:
-        raise UserError(f"weights {url}: cannot be fetched ({error}); {advice}") from None
+        raise UserError(f"weights {url}: cannot be fetched ({error}); {advice}") from error
     return cached
 
 
@@ -94,8 +94,8 @@ def _download(url: str, to: Path) -> None:
 def _from_hub(source: str, advice: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise UserError(f"weights {source}: needs huggingface_hub: pip install 'dgnet[hub]'") from None
+    except ImportError as error:
+        raise UserError(f"weights {source}: needs huggingface_hub: pip install 'dgnet[hub]'") from error
     parts = source.removeprefix("hub:").split("/", 2)
     if len(parts) != 3 or not all(parts):
         raise UserError(f"weights {source}: write it as hub:user/name/file")
@@ -104,4 +104,4 @@ def _from_hub(source: str, advice: str) -> Path:
         return Path(hf_hub_download(repo_id=f"{user}/{name}", filename=file))
     except (OSError, ValueError) as error:  # the hub's own errors are one or the other
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"weights {source}: cannot be fetched ({reason}); {advice}") from None
+        raise UserError(f"weights {source}: cannot be fetched ({reason}); {advice}") from error

@@ -32,15 +32,15 @@ def net(request: pytest.FixtureRequest) -> DGNet:
 @pytest.fixture(scope="module")
 def photos() -> Tensor:
     coarse = torch.rand(6, 3, 4, 2, generator=torch.Generator().manual_seed(1))
-    smooth = torch.nn.functional.interpolate(coarse, (32, 16), mode="bilinear")
-    return (smooth * 255).byte().permute(0, 2, 3, 1).contiguous()
+    blocks = torch.nn.functional.interpolate(coarse, (32, 16))  # with edges to be seen
+    return (blocks * 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
 def by_hand(net: DGNet, structure: Tensor, appearance: Tensor) -> Tensor:
     """One picture from two photos [H, W, 3], with nothing but the networks."""
     net.eval()
     with torch.no_grad():
-        seen = net.structure_of(normalise(structure[None]), torch.Generator().manual_seed(0))
+        seen = net.structure_of(normalise(structure[None]))
         code = net.appearance.pool(normalise(appearance[None]))[0]
         return (denormalise(net.decode(net.structure(seen), code))[0] * 255).round().byte().permute(1, 2, 0)
 

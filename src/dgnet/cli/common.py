@@ -48,18 +48,6 @@ def load(weights: Path, device: str) -> Loaded[DGNet] | Loaded[Baseline]:
     return load_any(weights, device_named(device))
 
 
-def load_joint(weights: Path, device: str) -> Loaded[DGNet]:
-    from dgnet.device import device_named
-    from dgnet.weights import files
-
-    return files.load_joint(weights, device_named(device))
-
-
-def generator(weights: Path, device: str) -> tuple[DGNet, tuple[int, int]]:
-    loaded = load_joint(weights, device)
-    return loaded.net, (loaded.config.data.height, loaded.config.data.width)
-
-
 def written(path: Path) -> int:
     console.stdout.print(f"written: {path}", markup=False)
     return 0

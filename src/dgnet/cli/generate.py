@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 from tyro.conf import Positional
 
-from dgnet.cli.common import generator, load_joint, written
+from dgnet.cli.common import written
 from dgnet.errors import UserError
 
 app = tyro.extras.SubcommandApp()
@@ -22,18 +22,20 @@ def grid(
     """Everyone in everyone's clothes: columns are structures, rows are appearances.
 
     Args:
-        weights: model.safetensors
+        weights: a run folder or model.safetensors
         out: picture to write (.png or .jpg)
         structures: images whose pose and place are kept, one column each
         appearances: images whose clothes are worn, one row each
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.generate import edit
     from dgnet.images import sheets
+    from dgnet.images.inputs import Photos
+    from dgnet.model import load
 
-    net, size = generator(weights, device)
-    s, a = edit.read(structures, *size), edit.read(appearances, *size)
-    sheets.save(out, sheets.sheet(edit.grid(net, s, a).numpy(), s.numpy(), a.numpy()))
+    model = load(weights, device)
+    cells = model.grid(structures, appearances, as_tensor=True)
+    top, left = (Photos(paths, *model.size).all().numpy() for paths in (structures, appearances))
+    sheets.save(out, sheets.sheet(cells.numpy(), top, left))
     return written(out)
 
 
@@ -42,22 +44,24 @@ def swap(weights: Positional[Path], out: Positional[Path], images: tuple[Path, .
     """Pairs of people exchange their clothes: two photos, then both generated, a row a pair.
 
     Args:
-        weights: model.safetensors
+        weights: a run folder or model.safetensors
         out: picture to write (.png or .jpg)
         images: photos, two for each pair
         device: auto, cpu, cuda or cuda:N
     """
     import torch
 
-    from dgnet.generate import edit
     from dgnet.images import sheets
+    from dgnet.images.inputs import Photos
+    from dgnet.model import load
 
     if len(images) < 2 or len(images) % 2:
         raise UserError(f"--images: {len(images)} given; two for each pair are needed")
-    net, size = generator(weights, device)
-    photos = edit.read(images, *size)
-    a, b = photos[0::2], photos[1::2]
-    sheets.save(out, sheets.sheet(torch.stack([a, b, *edit.swap(net, a, b)], dim=1).numpy()))
+    model = load(weights, device)
+    a, b = images[0::2], images[1::2]
+    exchanged = model.swap([*a, *b], [*b, *a], as_tensor=True).chunk(2)
+    rows = torch.stack([Photos(a, *model.size).all(), Photos(b, *model.size).all(), *exchanged], dim=1)
+    sheets.save(out, sheets.sheet(rows.numpy()))
     return written(out)
 
 
@@ -69,7 +73,7 @@ def interpolate(
     """From one photo to another in a few steps: a strip (.png, .jpg) or an animation (.gif).
 
     Args:
-        weights: model.safetensors
+        weights: a run folder or model.safetensors
         out: what to write; its ending decides
         start: photo at the first step
         end: photo at the last step
@@ -78,13 +82,10 @@ def interpolate(
         steps: pictures from start to end
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.generate import edit
     from dgnet.images import sheets
+    from dgnet.model import load
 
-    net, size = generator(weights, device)
-    still, first, last = (edit.read([path], *size) for path in (fixed or start, start, end))
-    between = edit.interpolate_appearance if of == "appearance" else edit.interpolate_structure
-    strip = between(net, still, first, last, steps).numpy()
+    strip = load(weights, device).interpolate(start, end, of, fixed=fixed, steps=steps, as_tensor=True).numpy()
     if out.suffix.lower() == ".gif":
         sheets.animate(out, strip)
     else:
@@ -95,27 +96,25 @@ def interpolate(
 @app.command
 def folder(
     weights: Positional[Path], out: Positional[Path], images: Path, seed: int = 0,
-    suffix: Literal[".png", ".jpg"] = ".png", device: str = "auto",
+    suffix: Literal[".png", ".jpg"] = ".png", on_unreadable: Literal["error", "skip"] = "error",
+    device: str = "auto",
 ) -> int:  # fmt: skip
     """For every image of a folder, its clothes on a random other structure: the set that FID is taken of.
 
     Args:
-        weights: model.safetensors
+        weights: a run folder or model.safetensors
         out: folder to write to, with provenance.json
         images: folder of photos
         seed: decides the structures
         suffix: format of the pictures
+        on_unreadable: stop where photos cannot be read, before the first picture; or name them and pass them over
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.datasets.folders import images_in
-    from dgnet.generate.dataset import folder as fill
+    from dgnet.model import load
 
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of images")
-    loaded = load_joint(weights, device)
-    data = loaded.config.data
-    fill(
-        loaded.net, images_in(images), out, height=data.height, width=data.width, seed=seed, weights=loaded.hash,
-        suffix=suffix,
-    )  # fmt: skip
+    model = load(weights, device)
+    model.generate_folder(images_in(images), out, seed=seed, suffix=suffix, on_unreadable=on_unreadable)
     return written(out)

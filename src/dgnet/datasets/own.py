@@ -145,12 +145,12 @@ def _read_csv(file: Path) -> dict[str, list[str]]:
 def _read_parquet(file: Path) -> dict[str, list[str]]:
     try:
         from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise UserError(f"{file}: reading Parquet needs pyarrow: pip install dgnet[parquet]") from None
+    except ImportError as error:
+        raise UserError(f"{file}: reading Parquet needs pyarrow: pip install dgnet[parquet]") from error
     try:
         columns = parquet.read_table(file).to_pydict()
     except ArrowInvalid as error:
-        raise UserError(f"{file} is no readable Parquet file: {error}") from None
+        raise UserError(f"{file} is no readable Parquet file: {error}") from error
     return {name: [_word(value) for value in values] for name, values in columns.items()}
 
 

@@ -121,15 +121,15 @@ def cuhk03_np(base: Path, option: str) -> Dataset:
 def _cuhk03_mat(name: str, base: Path, config: Path, spellings: tuple[str, ...]) -> Dataset:
     try:
         from scipy.io import loadmat
-    except ImportError:
-        raise UserError(f"{config}: reading the .mat split needs scipy: pip install dgnet[mat]") from None
+    except ImportError as error:
+        raise UserError(f"{config}: reading the .mat split needs scipy: pip install dgnet[mat]") from error
     try:
         table = loadmat(config)
         files = [str(entry[0]) for entry in table["filelist"].ravel()]
         identities, cameras = _ints(table["labels"].ravel()), _ints(table["camId"].ravel())
         chosen = {split: _ints(table[f"{split}_idx"].ravel()) - 1 for split in MARKET_FOLDERS}
     except (KeyError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{config} is no split of CUHK03's new protocol ({error})") from None
+        raise UserError(f"{config} is no split of CUHK03's new protocol ({error})") from error
     places = [child(base, prefix + spelling) for prefix in ("images_", "") for spelling in spellings]
     folder = next((place for place in [*places, base] if place and (place / files[0]).exists()), None)
     if folder is None:

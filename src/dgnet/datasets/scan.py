@@ -48,7 +48,7 @@ def scan(paths: Sequence[Path], root: Path, cache: Path | None = None, workers: 
         try:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{cache}: no folder can be made there for the cache ({error.strerror})") from None
+            raise UserError(f"{cache}: no folder can be made there for the cache ({error.strerror})") from error
     names = [os.path.relpath(path, root) for path in paths]
     store = cache and cache / f"{_FORMAT}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.npz"
     looks = _remembered(store, paths, names)

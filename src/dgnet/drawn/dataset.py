@@ -106,12 +106,12 @@ def load_factors(folder: Path | str) -> Factors:
     path = Path(folder) / FACTORS
     try:
         return _FACTORS.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; make a data set with `dgnet data synthesize`") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there; make a data set with `dgnet data synthesize`") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path}: {place}: {first['msg']}; make the data set again") from None
+        raise UserError(f"{path}: {place}: {first['msg']}; make the data set again") from error
 
 
 def synthesize(
@@ -157,7 +157,7 @@ def synthesize(
         target.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target}: cannot be made: {error.strerror}; give a folder that can be written") from None
+        raise UserError(f"{target}: cannot be made: {error.strerror}; give a folder that can be written") from error
     try:
         for name in {name.split("/")[0] for name in images}:
             (part / name).mkdir()
@@ -176,7 +176,7 @@ def synthesize(
             target.rmdir()
         os.rename(part, target)  # noqa: PTH104
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror}; nothing is left of it") from None
+        raise UserError(f"{target}: cannot be written: {error.strerror}; nothing is left of it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return factors
@@ -190,8 +190,8 @@ def _reuse(target: Path, recipe: dict[str, int]) -> Factors:
         factors = load_factors(target)
         for name in factors.images:
             digest.update(name.encode() + (target / name).read_bytes())
-    except (UserError, OSError):
-        raise refusal from None
+    except (UserError, OSError) as error:
+        raise refusal from error
     there = {path.relative_to(target).as_posix() for path in target.glob("*/*.jpg")}
     found = (factors.renderer, factors.recipe, factors.digest, set(factors.images))
     if found != (VERSION, recipe, digest.hexdigest(), there):

@@ -170,10 +170,10 @@ def load_results(path: Path) -> Results:
         if read["camera_pairs"] is not None:
             read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
         return Results(**read)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{path}: not the JSON of an evaluation ({type(error).__name__}: {error})") from None
+        raise UserError(f"{path}: not the JSON of an evaluation ({type(error).__name__}: {error})") from error
 
 
 def compare(runs: Sequence[Results], *, draws: int = 1000, seed: int = 0) -> Table:

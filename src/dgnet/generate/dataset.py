@@ -31,21 +31,30 @@ def folder(
     seed: int = 0,
     weights: str = "",
     suffix: Literal[".png", ".jpg"] = ".png",
+    on_unreadable: Literal["error", "skip"] = "error",
     batch: int = BATCH,
 ) -> None:
     """For each photo one picture: its clothes on the structure of another photo of the set, drawn at random.
 
     This is the set that the published FID is taken of. `out/provenance.json` says for every file where appearance and
-    structure come from, and holds the seed and `weights` (a hash, or whatever else identifies them). An interrupted
-    folder is continued when the call is the same; any other folder that is not empty is refused with a UserError.
+    structure come from, and holds the seed and `weights` (a hash, or whatever else identifies them). Every photo is
+    looked at before the first picture is painted; with `on_unreadable` "skip" those that cannot be read are named and
+    left out of the set. An interrupted folder is continued when the call is the same.
+
+    Raises:
+        UserError: photos that cannot be read, fewer than two, a folder that holds anything else, or a picture that is
+            not a number (weights that are damaged).
     """
-    paths = [Path(path) for path in paths]
     if len(paths) < 2:
         raise UserError(f"{len(paths)} images to generate from: a set of at least 2 is needed")
+    photos = ImageStore([Path(path) for path in paths], height, width, on_unreadable=on_unreadable, on_demand=True)
+    paths = [photos.paths[place] for place in photos.kept]
+    if len(paths) < 2:
+        raise UserError(f"{len(paths)} images can be read to generate from: at least 2 are needed")
     structure_of = np.random.default_rng(seed).integers(len(paths) - 1, size=len(paths))
     structure_of += structure_of >= np.arange(len(paths))  # any photo but one's own
     stems = [path.stem for path in paths]
-    if len(set(stems)) < len(stems):
+    if len({stem.casefold() for stem in stems}) < len(stems):
         stems = [f"{number:06d}_{stem}" for number, stem in enumerate(stems)]
     files = [out / f"{stem}{suffix}" for stem in stems]
     sources = {
@@ -55,7 +64,6 @@ def folder(
     settings = {"dgnet": dgnet.__version__, "weights": weights, "seed": seed, "height": height, "width": width}
     _claim(out, json.dumps(settings | {"images": sources}, indent=1) + "\n")
 
-    photos = ImageStore(paths, height, width, on_demand=True)
     with console.progress(speed_unit="images") as bar:
         task = bar.add_task("generating", total=len(files), note="")
         for indices in np.split(np.arange(len(files)), range(batch, len(files), batch)):

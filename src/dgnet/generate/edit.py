@@ -71,11 +71,10 @@ def interpolate_structure(
 
 
 def structure_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
-    """s of photos [N, H, W, 3]: [N, C, H / 4, W / 4], where the network is. The noise on edges is always the same."""
-    generator = torch.Generator().manual_seed(0)
+    """s of photos [N, H, W, 3]: [N, C, H / 4, W / 4], where the network is. Edges have no noise in use."""
     with frozen(net), torch.inference_mode():
         parts = (normalise(part.to(_device(net))) for part in torch.split(photos, batch))
-        return torch.cat([net.structure(net.structure_of(x, generator)) for x in parts])
+        return torch.cat([net.structure(net.structure_of(x)) for x in parts])
 
 
 def appearance_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
@@ -86,11 +85,22 @@ def appearance_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
 
 
 def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH) -> Tensor:
-    """Pictures of codes [N, C, H / 4, W / 4] and [N, code]: uint8 [N, H, W, 3] on the CPU."""
+    """Pictures of codes [N, C, H / 4, W / 4] and [N, code]: uint8 [N, H, W, 3] on the CPU.
+
+    Raises:
+        UserError: a picture that is not a number everywhere, which no file of bytes could tell from a black one.
+    """
+    drawn: list[Tensor] = []
     with frozen(net), torch.inference_mode():
-        pairs = zip(torch.split(structure, batch), torch.split(appearance, batch), strict=True)
-        drawn = [(denormalise(net.decode(s, f)) * 255).round().byte().permute(0, 2, 3, 1).cpu() for s, f in pairs]
-        return torch.cat(drawn).contiguous()
+        for s, f in zip(torch.split(structure, batch), torch.split(appearance, batch), strict=True):
+            x = net.decode(s, f)
+            if bad := (~torch.isfinite(x).flatten(1).all(1)).nonzero().flatten().tolist():
+                raise UserError(
+                    f"picture {len(drawn) * batch + bad[0]} (counted from 0) came out as NaN or infinity: the weights, "
+                    "or the codes that it is painted from, are damaged"
+                )
+            drawn.append((denormalise(x) * 255).round().byte().permute(0, 2, 3, 1).cpu())
+    return torch.cat(drawn).contiguous()
 
 
 def _along(steps: int, code: Tensor) -> Tensor:

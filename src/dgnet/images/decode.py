@@ -24,13 +24,23 @@ def decode(path: Path) -> Pixels:
         if data.startswith(b"\xff\xd8") and b"Exif" not in data[:64]:  # a JPEG without an orientation to heed
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False))
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode.startswith(("I", "F")):
-                raise UserError(f"{path}: {image.mode} pixels of more than 8 bits; save it as 8-bit RGB or gray")
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image file") from None
+            return upright(image, str(path))
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: truncated or not an image ({error})") from None
+        raise UserError(f"{path}: truncated or not an image ({error})") from error
+
+
+def upright(image: Image.Image, name: str) -> Pixels:
+    """An opened image as uint8 [H, W, 3], RGB, turned as its Exif says.
+
+    Raises UserError, which calls it `name`, where it has more than 8 bits per channel.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise UserError(f"{name}: {image.mode} pixels of more than 8 bits; save it as 8-bit RGB or gray")
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def resize(image: Pixels, height: int, width: int) -> Pixels:

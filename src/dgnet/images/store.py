@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ class ImageStore:
         paths: the image files, in order.
         height, width: size of the images in pixels.
         cache: folder for the cache file, made where missing. None keeps the pixels in memory.
-        on_unreadable: "error" raises at the first file that cannot be decoded; "skip" names and drops such files.
+        on_unreadable: "error" raises where files cannot be decoded; "skip" drops them. Either way they are all named.
         on_demand: keep nothing and decode at every access: slow, for sets larger than both disk and memory.
 
     Attributes:
@@ -82,12 +82,14 @@ class ImageStore:
             self._pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
             console.notice(f"decoding {len(paths)} images into memory ({_megabytes(self._pixels.nbytes)})")
             bad = self._decode_all(partial(_put, self._pixels))
-        elif self._skip:
+        else:
             bad = self._decode_all(lambda start, rows: None)
         self.kept: npt.NDArray[np.int64] = np.flatnonzero(bad == 0)
-        if dropped := [str(self.paths[place]) for place in np.flatnonzero(bad)]:
-            names = ", ".join(dropped[:20] + ["..."] * (len(dropped) > 20))
-            console.warn(f"left out {len(dropped)} of {len(paths)} images, which cannot be read: {names}")
+        if len(self.kept) < len(paths):
+            dropped = np.flatnonzero(bad)
+            console.warn(
+                f"left out {len(dropped)} of {len(paths)} images, which cannot be read: {self._names(dropped)}"
+            )
         if not len(self.kept):
             raise UserError(f"none of the {len(paths)} images can be read; the first is {self.paths[0]}")
 
@@ -113,8 +115,6 @@ class ImageStore:
             try:
                 return self._decode_one(self.paths[place])
             except UserError:
-                if not self._skip:
-                    raise
                 bad[place] = 1
                 return blank
 
@@ -124,7 +124,21 @@ class ImageStore:
                 rows = list(pool.map(attempt, range(start, min(start + _CHUNK, len(self.paths)))))
                 write(start, rows)
                 bar.update(task, advance=len(rows))
+        if bad.any() and not self._skip:
+            self._refuse(np.flatnonzero(bad))
         return bad
+
+    def _refuse(self, places: Indices) -> NoReturn:
+        """Raise what is wrong with the first of these, and name the others."""
+        try:
+            self._decode_one(self.paths[places[0]])
+            raise UserError(f"{self.paths[places[0]]}: could not be read a moment ago; is the disk well?")
+        except UserError as error:
+            others = f"; nor can {len(places) - 1} more: {self._names(places[1:])}" if len(places) > 1 else ""
+            raise UserError(f"{error}{others}; mend or remove them, or pass them over (on_unreadable=skip)") from error
+
+    def _names(self, places: Indices) -> str:
+        return ", ".join([str(self.paths[place]) for place in places[:20]] + ["..."] * (len(places) > 20))
 
     def _cached(self, folder: Path) -> tuple[Pixels, npt.NDArray[np.uint8]]:
         """Map the cache file, building it first where there is no good one."""
@@ -148,7 +162,7 @@ class ImageStore:
             raise UserError(
                 f"{folder}: cannot keep the image cache of {_megabytes(size)} there ({error.strerror or error}); "
                 "free some space, name another folder, or go without a cache"
-            ) from None
+            ) from error
         return np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape)), marks()
 
     def _build(self, file: Path, size: int) -> None:

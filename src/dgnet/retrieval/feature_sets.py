@@ -154,10 +154,10 @@ def load_features(path: Path) -> FeatureSet:
             raise ValueError("it holds a single array")
         with loaded as file:
             arrays = {key: file[key] for key in file.files if key.startswith(PARTS)}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file of plain arrays ({error})") from None
+        raise UserError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
 
     def part(name: str) -> Features:
         for kind in ("features", "ids"):
@@ -169,14 +169,14 @@ def load_features(path: Path) -> FeatureSet:
         try:
             return Features(features, identities, cameras)
         except UserError as error:
-            raise UserError(f"{path}: {name}: {error}") from None
+            raise UserError(f"{path}: {name}: {error}") from error
 
     several = part("multi_query") if any(key.startswith("multi_query_") for key in arrays) else None
     try:
         return FeatureSet(part("query"), part("gallery"), several)
     except UserError as error:
         message = str(error)
-        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from error
 
 
 def save_features(feature_set: FeatureSet, path: Path, *, half: bool = False) -> None:

@@ -34,7 +34,7 @@ def save(path: Path, tree: Tree) -> None:
         with replacing(path) as part:
             part.write_bytes(serialise(tensors, {"tree": json.dumps(plain)}))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another run folder") from None
+        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another run folder") from error
 
 
 def load(path: Path) -> Tree:
@@ -48,10 +48,10 @@ def load(path: Path) -> Tree:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         tree: Tree = _join(json.loads(metadata["tree"]), tensors)
         return tree
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a whole checkpoint of dgnet ({error})") from None
+        raise UserError(f"{path}: not a whole checkpoint of dgnet ({error})") from error
 
 
 def of_iteration(folder: Path, iteration: int) -> Path:

@@ -35,7 +35,7 @@ def start(device: torch.device) -> torch.device:
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         except ValueError as error:  # variables of the environment are missing
-            raise UserError(f"WORLD_SIZE is set, but {error}; start several processes with torchrun") from None
+            raise UserError(f"WORLD_SIZE is set, but {error}; start several processes with torchrun") from error
         atexit.register(dist.destroy_process_group)
     console.stdout.quiet = console.stderr.quiet = rank() > 0
     return device

@@ -23,7 +23,7 @@ class Log:
             with replacing(self.path) as part:
                 part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._unwritable(error) from error
         self.board = summary_writer()(str(run / "tensorboard"), purge_step=after + 1) if tensorboard else None
 
     def write(self, line: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Log:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._unwritable(error) from error
         if self.board is not None:
             for name, value in line.items():
                 for key, number in value.items() if isinstance(value, dict) else [("", value)]:
@@ -56,8 +56,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     for number, text in enumerate(texts, 1):
         try:
             lines.append(json.loads(text))
-        except ValueError:
-            raise UserError(f"{path}, line {number}: not JSON; move the file away to go on without it") from None
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not JSON; move the file away to go on without it") from error
     return lines
 
 
@@ -65,6 +65,6 @@ def summary_writer() -> Any:
     """TensorBoard's writer, a class. Raises `UserError` if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("train.tensorboard is on, but TensorBoard is missing: pip install dgnet[log]") from None
+    except ImportError as error:
+        raise UserError("train.tensorboard is on, but TensorBoard is missing: pip install dgnet[log]") from error
     return SummaryWriter

@@ -92,8 +92,8 @@ class Loop(Generic[B]):
         try:
             self.module.load_state_dict(state["module"])
             self.optimizers.load_state_dict(state["optimizers"])
-        except (KeyError, RuntimeError, ValueError):
-            raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from None
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from error
         # The seed of the data order is each process's own, so of the order only the position is taken.
         self.stream.load_state_dict({**self.stream.state_dict(), "next": state["stream"]["next"]})
         self.done = int(state["iteration"])
@@ -116,7 +116,9 @@ class Loop(Generic[B]):
                 try:
                     line = self.step(batch, iteration)
                 except NonFiniteLossError as error:
-                    raise UserError(f"{error}; the batch and the weights are in {self._save_evidence(batch)}") from None
+                    raise UserError(
+                        f"{error}; the batch and the weights are in {self._save_evidence(batch)}"
+                    ) from error
                 distributed.average_statistics(self.module)
                 self.done = iteration
 

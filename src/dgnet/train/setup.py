@@ -120,7 +120,7 @@ def write_config(run: Path, config: Config) -> None:
             with replacing(run / "config.yaml") as part:
                 part.write_text(to_yaml(config))
         except OSError as error:
-            raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from None
+            raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from error
 
 
 def resume_command(training: str, run: Path, device: torch.device) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ SHOWN = 8  # tensors named in one error
 Kind = Literal["joint", "teacher"]
 Net = TypeVar("Net", bound=nn.Module)
 
+FINISHED = ("model.safetensors", "teacher.safetensors")  # what a run that is done leaves behind, the first first
 KINDS: dict[Kind, str] = {"joint": "a DG-Net (model.safetensors)", "teacher": "a teacher (teacher.safetensors)"}
 
 
@@ -67,7 +68,7 @@ def save_model(path: Path, module: nn.Module, config: Config, kind: Kind, identi
         with replacing(Path(path)) as part:
             part.write_bytes(save(tensors, {"dgnet": json.dumps(about)}))  # one entry: several come in random order
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from None
+        raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
 
 
 def load_joint(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet]:
@@ -82,7 +83,7 @@ def load_teacher(path: str | Path, device: str | torch.device = "cpu") -> Loaded
 
 def load_any(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet] | Loaded[Baseline]:
     """Either of the two above, whichever the file holds."""
-    kind = json.loads(_read_safetensors(Path(path))[1].get("dgnet", "{}")).get("kind")
+    kind = _about(Path(path), _read_safetensors(Path(path))[1])["kind"]
     return load_teacher(path, device) if kind == "teacher" else load_joint(path, device)
 
 
@@ -121,10 +122,8 @@ def _load(
     path: Path, kind: Kind, build: Callable[[Config, int], Net], classifier: str, device: str | torch.device
 ) -> Loaded[Net]:
     tensors, metadata = _read_safetensors(path)
-    if "dgnet" not in metadata:
-        raise UserError(f"{path}: not written by dgnet; published checkpoints are read by `dgnet weights import`")
+    about = _about(path, metadata)
     try:
-        about = json.loads(metadata["dgnet"])
         version = str(about["version"])
         if int(about["format"]) > FORMAT:
             raise UserError(f"{path}: written by dgnet {version}, a newer one than this ({__version__}): update dgnet")
@@ -132,8 +131,10 @@ def _load(
             raise UserError(f"{path}: holds {KINDS[about['kind']]}; {KINDS[kind]} is needed")
         config = from_dict(about["config"], str(path))
         identities = [int(identity) for identity in about["identities"]]
+    except UserError:
+        raise
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from None
+        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from error
     classes = len(tensors[classifier]) if classifier in tensors else len(identities)
     if identities and len(identities) != classes:
         raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
@@ -141,18 +142,45 @@ def _load(
         net = build(config, classes)
     if wrong := mismatches(net.state_dict(), tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
-    net.load_state_dict(tensors, assign=True)
+    net.load_state_dict(_usable(path, tensors, net.state_dict()), assign=True)
     return Loaded(net.to(device).eval(), config, identities, version, file_hash(path))
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What dgnet wrote about a file of weights. Raises `UserError` where that is nothing, or damaged."""
+    if "tree" in metadata:
+        raise UserError(f"{path}: a checkpoint, to continue its run from; give the run's {' or '.join(FINISHED)}")
+    if "dgnet" not in metadata:
+        raise UserError(f"{path}: not written by dgnet; published checkpoints are read by `dgnet weights import`")
+    try:
+        about = json.loads(metadata["dgnet"])
+        if about["kind"] not in KINDS:
+            raise ValueError(f"kind {about['kind']!r}")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from error
+    return about  # type: ignore[no-any-return]
+
+
+def _usable(path: Path, tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` in the types of `needed`, whatever precision they were stored in. Raises `UserError` naming NaNs."""
+    made = {key: tensor.to(needed[key].dtype) for key, tensor in tensors.items()}
+    if bad := [key for key, tensor in made.items() if not torch.isfinite(tensor).all()]:
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise UserError(f"{path}: NaN or infinity in {', '.join(bad[:SHOWN])}{more}; train again, or take another file")
+    return made
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except Exception as error:  # a damaged header can fail in any way
+        if path.is_dir():
+            there = sorted(file.name for file in path.glob("*.safetensors"))
+            raise UserError(f"{path}: a folder; give the file in it ({', '.join(there) or 'there is none'})") from error
+        raise UserError(f"{path}: damaged, or not a safetensors file ({error})") from error
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
@@ -164,8 +192,8 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
                 f"{path}: refused, since it wants to call {forbidden[1]}; only plain tensors are read"
-            ) from None
-        raise UserError(f"{path}: damaged, or not a PyTorch file of plain tensors") from None
+            ) from error
+        raise UserError(f"{path}: damaged, or not a PyTorch file of plain tensors") from error
     for nest in ("a", "state_dict", "model"):
         if isinstance(tree, dict) and isinstance(tree.get(nest), dict):
             tree = tree[nest]

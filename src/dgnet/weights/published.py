@@ -142,7 +142,7 @@ def import_published(
         told |= published_config.joint_sizes(found) if kind == "joint" else published_config.teacher_sizes(found)
         config = configuration.load("market1501", [*published_config.as_overrides(told), *overrides])
     except UserError as error:
-        raise UserError(f"{folder}, in our terms: {error}") from None
+        raise UserError(f"{folder}, in our terms: {error}") from error
     classifier = found.get("appearance.heads.0.classify.weight" if kind == "joint" else "head.classify.weight")
     build: Callable[..., nn.Module] = DGNet if kind == "joint" else build_baseline
     net = build(config, 1 if classifier is None else len(classifier))

@@ -1,0 +1,307 @@
+"""What a user holds: a trained network that embeds, compares, paints and is evaluated. `dgnet.load` makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dgnet.device import device_named
+from dgnet.errors import UserError
+from dgnet.evaluate import protocol
+from dgnet.evaluate.results import Results
+from dgnet.files import local_file
+from dgnet.generate import edit
+from dgnet.generate.dataset import folder
+from dgnet.images.inputs import Photo, Photos, crop, pixels
+from dgnet.models.appearance import Head
+from dgnet.models.dgnet import Codes, DGNet
+from dgnet.retrieval.features import extract
+from dgnet.retrieval.scores import unit, weigh
+from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
+
+SHIPPED: dict[str, str] = {}  # models inside the package, by name
+
+OneOrMore = Photo | Sequence[Photo]
+
+
+def load(source: str | Path, device: str | torch.device = "auto") -> Model:
+    """A trained model, ready for use.
+
+    Args:
+        source: a run's folder, a `.safetensors` file, `hub:user/name` (its `model.safetensors`, or the file named
+            behind another `/`), or the name of a model that comes with dgnet.
+        device: `auto` (the first GPU, if there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: nothing is there, or what is there is no model of dgnet; the line says what would be right.
+
+    Example:
+        >>> model = dgnet.load("runs/joint")
+        >>> features = model.embed(["anna.jpg", "carl.jpg"])
+        >>> features.shape == (2, model.dimensions)
+        True
+    """
+    file = weights_file(source)
+    where = device if isinstance(device, torch.device) else device_named(device)
+    return Model(load_any(file, where), str(source))
+
+
+def weights_file(source: str | Path) -> Path:
+    """The file that `source` of `load` means. Raises UserError where there is none."""
+    text = str(source)
+    if text in SHIPPED:
+        return Path(__file__).parent / SHIPPED[text]
+    if text.startswith("hub:"):
+        named = text if text.count("/") > 1 else f"{text}/{FINISHED[0]}"
+        return local_file(named, "write it as hub:user/name or hub:user/name/file")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        for name in FINISHED:
+            if (path / name).is_file():
+                return path / name
+        if (path / "config.yaml").is_file():
+            raise UserError(
+                f"{path}: a run that is not finished: no {' or '.join(FINISHED)} yet; --resume continues it"
+            )
+        raise UserError(f"{path}: a folder without {' or '.join(FINISHED)}; give a run's folder or a .safetensors file")
+    if not path.exists():
+        shipped = f", or one of {', '.join(SHIPPED)}" if SHIPPED else ""
+        raise UserError(f"{path}: no such run folder or file{shipped}; hub:user/name fetches from the Hugging Face Hub")
+    return path
+
+
+class Model:
+    """A trained DG-Net, or a teacher (which embeds and is evaluated, but has no generator).
+
+    Photos are given as paths, PIL images, uint8 arrays [H, W, 3] or floats in [0, 1] (arrays [H, W, 3], tensors
+    [3, H, W]), one or a list of them, of any size, in RGB; they are scaled to the network's size (bicubic) and seen in
+    batches, without gradients, where the network is. The network is in evaluation mode: the same photo gives the same
+    feature whatever stands beside it, up to rounding.
+
+    Attributes:
+        net: the network, a `torch.nn.Module`.
+        config: the configuration that it was trained with.
+        identities: the people that it was trained on, as their data set numbers them; empty where unknown.
+        name: what it was loaded as.
+    """
+
+    def __init__(self, loaded: Loaded[Any], name: str = "model") -> None:
+        self.loaded, self.name = loaded, name
+        self.net, self.config, self.identities = loaded.net, loaded.config, loaded.identities
+
+    def __repr__(self) -> str:
+        what = "DG-Net" if self.generates else "teacher, embeds only"
+        height, width = self.size
+        return f"<dgnet.Model {self.name}: {what}, {height} x {width}, {self.dimensions} dimensions, on {self.device}>"
+
+    @property
+    def generates(self) -> bool:
+        """Whether it has a generator: a teacher has none."""
+        return isinstance(self.net, DGNet)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of what the network sees and paints."""
+        return self.config.data.height, self.config.data.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; `to` moves it."""
+        where: torch.device = next(self.net.parameters()).device
+        return where
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of a feature."""
+        heads = [module for module in self.net.modules() if isinstance(module, Head)]
+        width = sum(head.reduce.out_features for head in heads)
+        halved = protocol.has_halves(self.net) and self.config.evaluate.alphas[0] in (0, -1)
+        return width // 2 if halved else width
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move the network; returns the model itself. Raises UserError if the device is not there."""
+        self.net.to(device if isinstance(device, torch.device) else device_named(device))
+        return self
+
+    # Recognise
+
+    def embed(self, images: OneOrMore, *, parts: bool = False) -> Tensor:
+        """Features of photos: float32 [N, D] on the CPU, rows of length 1.
+
+        The dot product of two of them is their likeness, and ranks a gallery as the first row of the evaluation's
+        table does: the halves of the feature are weighed by the configuration's first alpha, and mirror images are seen
+        too. With `parts`, the halves as they are, each of length 1, side by side: what `dgnet evaluate` weighs by
+        alpha itself (a model without halves gives the same either way).
+
+        Raises:
+            UserError: something given is no photo.
+
+        Example:
+            >>> features = model.embed(["anna.jpg", "carl.jpg"])
+            >>> alike = features @ features.T
+            >>> round(float(alike[0, 0]), 4)
+            1.0
+        """
+        photos = Photos(images, *self.size)
+        if not len(photos):
+            return torch.empty(0, self.dimensions)
+        found = extract(self.net, photos, self.config.evaluate.batch)
+        if parts or not protocol.has_halves(self.net):
+            return found
+        return unit(weigh(found, self.config.evaluate.alphas[0], 0.5), 1)
+
+    def embed_boxes(self, frame: Photo, boxes: Any, *, parts: bool = False) -> Tensor:
+        """Features of the people in one frame: boxes [n, 4], x1, y1, x2, y2 in pixels -> float32 [n, D].
+
+        Boxes are cut at the frame's border. OpenCV's frames are BGR: give `frame[..., ::-1]`.
+
+        Raises:
+            UserError: a box that holds no pixel of the frame, with its number.
+        """
+        return self.embed(crop(pixels(frame, "frame"), boxes), parts=parts)
+
+    def evaluate(self, folder: str | Path, layout: str = "auto") -> list[Results]:
+        """The test protocol on a data set: one result per alpha, the first being that of `embed`.
+
+        Args:
+            folder: the data set's folder (or table).
+            layout: how it is laid out; `auto` looks.
+
+        Raises:
+            UserError: the folder is no data set, or has no query or gallery images.
+
+        Example:
+            >>> first = model.evaluate("people")[0]
+            >>> 0 <= first.mAP_standard <= 1
+            True
+        """
+        from dgnet.datasets.read import read_dataset
+
+        dataset = read_dataset(folder, layout, need=("query", "gallery"))
+        found = protocol.features(self.net, self.config, dataset, self.device)
+        provenance = {"weights": self.loaded.hash, "data": str(dataset.root)}
+        return protocol.evaluate_alphas(self.net, found, self.config, dataset.name, provenance=provenance)
+
+    # Generate
+
+    def swap(self, structure_of: OneOrMore, appearance_of: OneOrMore, *, as_tensor: bool = False) -> Any:
+        """People in other people's clothes: the pose and place of `structure_of`, what `appearance_of` wears.
+
+        Both of the same length, or one against many.
+
+        Returns:
+            N PIL images; with `as_tensor` uint8 [N, H, W, 3].
+
+        Raises:
+            UserError: lengths that do not go together; a teacher, which cannot paint.
+
+        Example:
+            >>> model.swap(structure_of="anna.jpg", appearance_of=["carl.jpg", "dora.jpg"])[1].save("anna_as_dora.png")
+        """
+        net = self._generator("swap")
+        s, f = self._photos(structure_of), self._photos(appearance_of)
+        count = max(len(s), len(f))
+        if not {len(s), len(f)} <= {1, count} or 0 in (len(s), len(f)):
+            raise UserError(f"swap: {len(s)} structures and {len(f)} appearances; as many of each, or one, are needed")
+        structures, appearances = edit.structure_codes(net, s), edit.appearance_codes(net, f)
+        painted = edit.paint(net, _repeated(structures, count), _repeated(appearances, count))
+        return painted if as_tensor else _images(painted)
+
+    def grid(self, structures: OneOrMore, appearances: OneOrMore, *, as_tensor: bool = False) -> Any:
+        """Everyone in everyone's clothes: rows wear an appearance, columns keep a structure.
+
+        Returns:
+            A rows of S PIL images; with `as_tensor` uint8 [A, S, H, W, 3].
+        """
+        net = self._generator("paint a grid")
+        cells = edit.grid(net, self._photos(structures), self._photos(appearances))
+        return cells if as_tensor else [_images(row) for row in cells]
+
+    def interpolate(
+        self,
+        start: OneOrMore,
+        end: OneOrMore,
+        of: Literal["appearance", "structure"] = "appearance",
+        *,
+        fixed: OneOrMore | None = None,
+        steps: int = 11,
+        as_tensor: bool = False,
+    ) -> Any:
+        """From one photo to another in a few steps: the code `of` moves, the other one stays that of `fixed` (`start`).
+
+        Returns:
+            N strips of `steps` PIL images; with `as_tensor` uint8 [N, steps, H, W, 3].
+
+        Raises:
+            UserError: lengths that differ, fewer than two steps, or a teacher, which cannot paint.
+        """
+        net = self._generator("interpolate")
+        first, last = self._photos(start), self._photos(end)
+        still = first if fixed is None else self._photos(fixed)
+        if not len(first) == len(last) == len(still):
+            raise UserError(f"interpolate: {len(first)} starts, {len(last)} ends, {len(still)} fixed: as many of each")
+        between = {"appearance": edit.interpolate_appearance, "structure": edit.interpolate_structure}
+        if of not in between:
+            raise UserError(f"interpolate: of = {of!r}; 'appearance' or 'structure' would be right")
+        strips = between[of](net, still, first, last, steps)
+        return strips if as_tensor else [_images(strip) for strip in strips]
+
+    def encode(self, images: OneOrMore) -> Codes:
+        """Both codes of photos: structure [N, C, H/4, W/4] and appearance [N, code], where the network is."""
+        net, photos = self._generator("encode"), self._photos(images)
+        return Codes(edit.structure_codes(net, photos), edit.appearance_codes(net, photos))
+
+    def decode(self, structure: Tensor, appearance: Tensor, *, as_tensor: bool = False) -> Any:
+        """Pictures of codes, such as `encode` gives: N PIL images, or uint8 [N, H, W, 3]."""
+        net = self._generator("decode")
+        if len(structure) != len(appearance):
+            raise UserError(f"decode: {len(structure)} structures and {len(appearance)} appearances: as many of each")
+        painted = edit.paint(net, structure.to(self.device), appearance.to(self.device))
+        return painted if as_tensor else _images(painted)
+
+    def generate_folder(self, images: Sequence[Path], out: str | Path, **options: Any) -> None:
+        """For each photo one picture in the folder `out`: its clothes on a random other photo's structure.
+
+        `options` are those of `dgnet.generate.dataset.folder`: seed, suffix, on_unreadable.
+        """
+        net, (height, width) = self._generator("fill a folder"), self.size
+        folder(net, images, Path(out), height=height, width=width, weights=self.loaded.hash, **options)
+
+    # Keep
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights, with all that `load` needs, to a `.safetensors` file; all or nothing.
+
+        Raises:
+            UserError: another ending, or a place that cannot be written.
+        """
+        path = Path(path).expanduser()
+        if path.suffix != ".safetensors":
+            raise UserError(f"{path}: weights are written as .safetensors")
+        save_model(path, self.net, self.config, "joint" if self.generates else "teacher", self.identities)
+        return path
+
+    def _generator(self, what: str) -> DGNet:
+        if not isinstance(self.net, DGNet):
+            raise UserError(
+                f"{self.name}: holds a teacher, which embeds and is evaluated; to {what}, a DG-Net is needed (the "
+                f"{FINISHED[0]} of a joint training)"
+            )
+        return self.net
+
+    def _photos(self, images: OneOrMore) -> Tensor:
+        return Photos(images, *self.size).all()
+
+
+def _repeated(codes: Tensor, count: int) -> Tensor:
+    return codes.expand(count, *codes.shape[1:]) if len(codes) == 1 else codes
+
+
+def _images(pictures: Tensor) -> list[Image.Image]:
+    return [Image.fromarray(picture) for picture in np.asarray(pictures)]
