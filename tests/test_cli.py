@@ -251,7 +251,7 @@ def test_data_that_cannot_be_used(
     assert said("''") == "data.root is empty: say where the data set is, as data.root=FOLDER"
     assert said(tmp_path / "missing") == f"data folder {tmp_path / 'missing'} does not exist"
     (tmp_path / "empty").mkdir()
-    assert "does not look like Market-1501" in said(tmp_path / "empty")
+    assert "cannot be told: name it" in said(tmp_path / "empty")
     assert "it is empty" in said(tmp_path / "empty")
 
     copy = tmp_path / "copy"

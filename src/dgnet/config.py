@@ -46,10 +46,14 @@ class Data:
 
     root: str = ""
     """Folder of the data set."""
-    layout: str = "market1501"
+    layout: str = "auto"
     """How the folder is laid out: docs/datasets.md lists the known layouts; `auto` looks."""
     join: tuple[str, ...] = ()
-    """More folders whose training images are joined to it, as `layout=folder`; people of different sets stay apart."""
+    """More folders (or `layout=folder`) whose training images are joined to it; people of different sets stay apart."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the people held out of the training, as query and gallery: for data that have no test of their own."""
+    holdout_seed: Annotated[int, Field(ge=0)] = 0
+    """Decides who is held out."""
     height: Annotated[int, Field(ge=16, multiple_of=4)] = 256
     """Rows of every image that the networks see; a multiple of 4, since the structure code is a quarter as large."""
     width: Annotated[int, Field(ge=16, multiple_of=4)] = 128

@@ -477,6 +477,8 @@ def test_the_data_folder_itself(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data folder .*nowhere does not exist"):
         read_dataset(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"does not look like Market-1501: none of .* it is empty"):
+        read_dataset(tmp_path, "market1501")
+    with pytest.raises(UserError, match=r"cannot be told: name it .*; it is empty$"):
         read_dataset(tmp_path)
     plant(tmp_path, "file.txt")
     with pytest.raises(UserError, match="is a file; a data folder is needed"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dgnet import config
-from dgnet.cli import common
+from dgnet.datasets.read import of_config
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.images.store import ImageStore
@@ -55,11 +55,10 @@ def test_joined_folders_keep_their_people_apart(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         synthesize(tmp_path / name, **few, seed=seed)
     chosen = config.load("tiny", [f"data.root={tmp_path / 'a'}", f"data.join=[market1501={tmp_path / 'b'}]"])
-    joined = training_photos(chosen, common.dataset(chosen, "train"))
+    joined = training_photos(chosen, of_config(chosen.data, "train"))
     assert len(joined.identities) == 6
     assert len(joined.classes) == 12
-    tested = common.dataset(chosen, "query", "gallery")
+    tested = of_config(chosen.data, "query", "gallery")
     assert len(tested.query) == 2  # the first set's own
-    wrong = config.load("tiny", [f"data.root={tmp_path / 'a'}", f"data.join=[{tmp_path / 'b'}]"])
-    with pytest.raises(UserError, match="write it as layout=folder"):
-        common.dataset(wrong, "train")
+    without = config.load("tiny", [f"data.root={tmp_path / 'a'}", f"data.join=[{tmp_path / 'b'}]"])
+    assert of_config(without.data, "train").train.paths == of_config(chosen.data, "train").train.paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from tyro.conf import Positional
 
 from dgnet import config as configuration
 from dgnet import console
-from dgnet.cli.common import dataset, load
+from dgnet.cli.common import load
 from dgnet.errors import UserError
 
 
@@ -17,6 +18,7 @@ def evaluate(
     weights: Positional[tuple[Path, ...]] = (),
     data: Path | None = None,
     layout: str = "auto",
+    holdout: float | None = None,
     features: Path | None = None,
     save_features: Path | None = None,
     json: Path | None = None,
@@ -39,6 +41,7 @@ def evaluate(
         weights: model.safetensors or teacher.safetensors
         data: the data set's folder; by default the one that the model was trained on
         layout: how it is laid out
+        holdout: share of its people who are held out as query and gallery, where it has none; by default as trained
         features: score this .npz (query_features, query_ids, query_cameras, the same with gallery_) instead of a model
         save_features: write the features to this .npz
         json: write the results to this file (of several alphas, those of the first)
@@ -55,6 +58,7 @@ def evaluate(
         camera_pairs: also a table per pair of cameras
         device: auto, cpu, cuda or cuda:N
     """
+    from dgnet.datasets.read import of_config
     from dgnet.device import device_named
     from dgnet.evaluate import protocol, ranking, results
     from dgnet.retrieval import feature_sets as feature_set
@@ -71,7 +75,9 @@ def evaluate(
         provenance = {"features": found.feature_hash()}
     else:
         loaded = load(weights[0], device)
-        photos = dataset(loaded.config, "query", "gallery", root=data, layout=layout, option="--data FOLDER")
+        where = loaded.config.data if data is None else configuration.Data(root=str(data), layout=layout)
+        where = where if holdout is None else replace(where, holdout=holdout)
+        photos = of_config(where, "query", "gallery", recorded=data is None)
         if alphas and not protocol.has_halves(loaded.net):
             raise UserError(f"--alphas: the features of {weights[0]} have no fine-grained half to be weighed")
         found = protocol.features(loaded.net, loaded.config, photos, device_named(device), flip=flip)

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction
 
 from dgnet import config as configuration
-from dgnet.cli.common import INTERRUPTED, dataset, written
+from dgnet.cli.common import INTERRUPTED, written
 from dgnet.config import Config
 from dgnet.errors import UserError
 
@@ -33,11 +33,14 @@ def teacher(
         resume: continue this run from its newest checkpoint
         device: auto, cpu, cuda or cuda:N
     """
+    from dgnet.datasets.read import of_config
     from dgnet.device import device_named
     from dgnet.train.baseline import train_teacher
 
     chosen = _run_config(run, config, overrides, resume=resume)
-    file = train_teacher(chosen, dataset(chosen, "train"), run, device_named(device), resume=resume)
+    file = train_teacher(
+        chosen, of_config(chosen.data, "train", recorded=resume), run, device_named(device), resume=resume
+    )
     return _finished(file)
 
 
@@ -60,11 +63,19 @@ def joint(
         resume: continue this run from its newest checkpoint
         device: auto, cpu, cuda or cuda:N
     """
+    from dgnet.datasets.read import of_config
     from dgnet.device import device_named
     from dgnet.train.joint import train_joint
 
     chosen = _run_config(run, config, overrides, resume=resume)
-    file = train_joint(chosen, dataset(chosen, "train"), run, list(teacher), device_named(device), resume=resume)
+    file = train_joint(
+        chosen,
+        of_config(chosen.data, "train", recorded=resume),
+        run,
+        list(teacher),
+        device_named(device),
+        resume=resume,
+    )
     return _finished(file)
 
 

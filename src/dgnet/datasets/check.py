@@ -65,6 +65,8 @@ class CheckReport:
     findings: list[Finding]
     usable: bool
     seconds: float
+    camera_names: dict[int, str] = field(default_factory=dict)
+    """What the user calls each camera; empty for public sets."""
 
     @property
     def exit_code(self) -> int:
@@ -87,7 +89,7 @@ class CheckReport:
         self._show_by_split(
             "images per camera",
             "camera",
-            {str(camera) if camera != UNKNOWN_CAMERA else "unknown": camera for camera in cameras},
+            {"unknown" if k == UNKNOWN_CAMERA else self.camera_names.get(k, str(k)): k for k in cameras},
             {name: split.cameras for name, split in self.splits.items()},
         )
         ends = [f" to {after - 1}" if after > start + 1 else "" for start, after in pairwise(BINS)]
@@ -127,12 +129,18 @@ def check(
     started = time.perf_counter()
     if cache and dataset.root.is_dir() and cache.expanduser().absolute().is_relative_to(dataset.root):
         raise UserError(f"cache folder {cache} lies inside the data set; nothing is written there: name another")
+    unread = [Finding("unread", sentence, problem=True) for sentence in (*dataset.absent.values(), *dataset.notes)]
+    if not dataset.splits:
+        seconds = round(time.perf_counter() - started, 2)
+        nothing = Finding("empty", f"no split of {dataset.root} can be read", problem=True)
+        return CheckReport(dataset.name, dataset.layout, str(dataset.root), {}, [*unread, nothing], False, seconds)
     split_of = np.repeat(list(dataset.splits), [len(split) for split in dataset.splits.values()])
     every = concatenate(list(dataset.splits.values()))
     looks = scan(every.paths, dataset.root, cache, workers)
     folder = dataset.root if dataset.root.is_dir() else dataset.root.parent
     images = _Images(folder, every, split_of, looks)
     findings = [
+        *unread,
         *(Finding("incomplete", sentence, problem=True) for sentence in missing(dataset)),
         *_damaged(images, tiny),
         *_twins(images),
@@ -148,6 +156,7 @@ def check(
         findings=findings,
         usable=readable == set(dataset.splits),
         seconds=round(time.perf_counter() - started, 2),
+        camera_names=dataset.words("camera"),
     )
 
 
@@ -278,9 +287,17 @@ def _standardised(small: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _odd_identities(dataset: Dataset) -> Iterator[Finding]:
     train, query, gallery = dataset.train, dataset.query, dataset.gallery
+    words = dataset.words("identity")
+
+    def named(person: int) -> str:
+        return f"identity {words.get(person, person)}"
+
+    def about(people: NDArray[np.int64], kind: str, text: str, problem: bool) -> Finding:
+        return Finding(kind, f"{len(people)} {text}", problem, [named(person) for person in people.tolist()])
+
     both = np.intersect1d(train.people, np.union1d(query.people, gallery.people))
     if len(both):
-        yield _about(both, "identities in train and test", "identities are in train and in query or gallery", True)
+        yield about(both, "identities in train and test", "identities are in train and in query or gallery", True)
     if query and gallery:
         answers = set(zip(gallery.identities.tolist(), gallery.cameras.tolist(), strict=True))
         cameras_of = defaultdict(set)
@@ -293,21 +310,17 @@ def _odd_identities(dataset: Dataset) -> Iterator[Finding]:
         ]
         if alone:
             text = "queries have no image of their identity in the gallery from another camera"
-            yield Finding("no answer", f"{len(alone)} {text}", True, [f"identity {person}" for person in alone])
+            yield Finding("no answer", f"{len(alone)} {text}", True, [named(person) for person in alone])
     for name, split in dataset.splits.items():
         people, images = np.unique(split.identities[split.identities > DISTRACTOR], return_counts=True)
         if name == "train" and (images == 1).any():
-            yield _about(people[images == 1], "single image", "training identities have one image only", False)
+            yield about(people[images == 1], "single image", "training identities have one image only", False)
         if not split.has_cameras:
             yield Finding("no cameras", f"the cameras of {name} are unknown", False)
         elif name == "train":
             seen = np.unique(np.stack([split.identities, split.cameras]), axis=1)
             people, cameras = np.unique(seen[0][seen[0] > DISTRACTOR], return_counts=True)
             if (cameras == 1).any():
-                yield _about(
+                yield about(
                     people[cameras == 1], "single camera", "training identities are seen by one camera only", False
                 )
-
-
-def _about(people: NDArray[np.int64], kind: str, text: str, problem: bool) -> Finding:
-    return Finding(kind, f"{len(people)} {text}", problem, [f"identity {person}" for person in people])

@@ -10,7 +10,22 @@ from pathlib import Path
 from dgnet import console
 from dgnet.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
+_OTHER_IMAGES = (
+    ".heic",
+    ".heif",
+    ".gif",
+    ".jxl",
+    ".jp2",
+    ".j2k",
+    ".psd",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+    ".ppm",
+    ".tga",
+)
 
 
 def find_root(root: Path, marks: Sequence[str], what: str) -> Path:
@@ -87,8 +102,30 @@ def subfolders(folder: Path) -> list[Path]:
 def images_in(folder: Path) -> list[Path]:
     """The images directly in `folder`, by name; Thumbs.db, hidden files and everything else are passed over."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    return [folder / name for name in sorted(names) if is_image(name)]
+        names = sorted(entry.name for entry in entries if is_image(entry.name))
+    for name in names:
+        if not name.isprintable() and name.encode("utf-8", "replace") != name.encode("utf-8", "surrogateescape"):
+            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise UserError(f"{folder}/{shown}: its name is not UTF-8, which no table or file could keep; rename it")
+    return [folder / name for name in names]
+
+
+def images_below(folder: Path, depth: int) -> list[Path]:
+    """The images `depth` folders down, by name."""
+    level = [folder]
+    for _ in range(depth):
+        level = [inner for outer in level for inner in subfolders(outer)]
+    return [path for inner in level for path in images_in(inner)]
+
+
+def not_read(root: Path) -> list[Path]:
+    """Pictures anywhere below `root` of a kind that is not read, such as .heic: they may be all that shows a person."""
+    found = []
+    for folder, _, names in os.walk(root):
+        found += [
+            Path(folder, name) for name in sorted(names) if name.lower().endswith(_OTHER_IMAGES) and name[0] != "."
+        ]
+    return found
 
 
 def is_image(name: str) -> bool:

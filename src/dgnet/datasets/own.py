@@ -1,21 +1,21 @@
-"""Readers for one's own data: a folder per identity, a flat folder with a name pattern, or a table."""
+"""Readers for one's own data: a folder per identity, files named after a pattern, or a table."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import Counter
-from collections.abc import Iterable
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dgnet import console
-from dgnet.datasets.folders import child, images_in, matches, some_images_in, subfolders
-from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Dataset, Split
+from dgnet.datasets import patterns, tables
+from dgnet.datasets.folders import IMAGE_SUFFIXES, child, images_below, images_in, subfolders
+from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Dataset, Split, first_of_each
 from dgnet.errors import UserError
 
 # folder names of the splits; "test" alone is divided into query and gallery
@@ -27,8 +27,10 @@ _SPLIT_FOLDERS = {
     "test": ("test",),
 }
 _SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
-_FIELD = re.compile(r"\{(\w+)\}|\*")
-_CAMERA_IN_NAME = re.compile(r"_c(\d+)")
+_NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
+_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
+_LARGEST = 2**31 - 1  # a number beyond it is a name
+_CAMERA_IN_NAME = re.compile(r"_c(\d+)", re.IGNORECASE)
 _KNOWN = ("path", "identity", "camera", "split")
 
 
@@ -47,59 +49,86 @@ def read_folders(base: Path, option: str) -> Dataset:
 
     Cameras are known if every file name says its own as Market-1501 does ("_c3").
     """
-    parts = {name: _folder_per_identity(folder) for name, folder in _split_folders(base).items()}
+    base = _inner(base)
+    notes: list[str] = []
+    parts = {name: _folder_per_identity(folder, notes) for name, folder in _split_folders(base, notes).items()}
     paths = [path for rows in parts.values() for path in rows.paths]
     cameras = [_CAMERA_IN_NAME.search(path.name) for path in paths]
     if all(cameras):
         for rows in parts.values():
             rows.cameras = [_CAMERA_IN_NAME.findall(path.name)[0] for path in rows.paths]
-    return _dataset(base, parts)
+    elif any(cameras):
+        without = paths[cameras.index(None)]
+        notes.append(
+            f"cameras are not used: {cameras.count(None)} of {len(paths)} file names do not say theirs (_c3), first "
+            f"{without}"
+        )
+    return _dataset(base, parts, notes, folders=True)
 
 
-def _folder_per_identity(folder: Path) -> Rows:
+def _inner(base: Path) -> Path:
+    """`base`, or the only folder in it where that, and not `base`, holds the folders of people or splits."""
+    inside = subfolders(base)
+    if len(inside) == 1 and not images_in(base) and not images_in(inside[0]) and subfolders(inside[0]):
+        console.notice(f"reading {inside[0]}, the only folder in {base}")
+        return inside[0]
+    return base
+
+
+def _folder_per_identity(folder: Path, notes: list[str]) -> Rows:
     rows = Rows()
+    empty = []
     for person in subfolders(folder):
         images = images_in(person)
         rows.paths += images
         rows.identities += [person.name] * len(images)
+        if not images:
+            empty.append(person)
     if not rows.paths:
         loose = " (images lie directly in it: use the layout pattern)" if images_in(folder) else ""
-        raise UserError(f"{folder} has no folders with images, one per identity{loose}")
+        deeper = next((inner for person in empty for inner in subfolders(person) if images_in(inner)), None)
+        hint = (
+            f" (there are some one level deeper, in {deeper}: use pattern:{{camera}}/{{identity}}/*)" if deeper else ""
+        )
+        raise UserError(f"{folder} has no folders with images, one per identity{loose or hint}")
     if loose_images := images_in(folder):
-        console.warn(f"{len(loose_images)} images in {folder} lie outside the identities' folders and are left out")
+        notes.append(f"{len(loose_images)} images in {folder} lie outside the identities' folders and are left out")
+    if empty:
+        notes.append(f"{len(empty)} folders in {folder} hold no images directly and are left out, the first {empty[0]}")
     rows.cameras = [""] * len(rows.paths)
     return rows
 
 
-def read_pattern(base: Path, pattern: str) -> Dataset:
-    """Images in one folder, or in train/, query/ and gallery/, whose names follow `pattern`.
+def read_pattern(base: Path, text: str) -> Dataset:
+    """Images whose paths follow a pattern, below `base`, or below train/, query/ and gallery/ in it.
 
-    In the pattern, `{identity}`, `{camera}`, `{split}` and any other `{column}` stand for a part of the name, `*` for
-    anything: "{identity}_c{camera}_*.jpg". Without `{camera}`, cameras are unknown.
+    In the pattern, `{identity}`, `{camera}`, `{split}` and any other `{column}` stand for a part of a name, `*` for
+    anything, `/` between folders: "{identity}_c{camera}_*.jpg", "{camera}/{identity}/*". Without `{camera}`, cameras
+    are unknown. See `patterns.Pattern`.
+
+    Raises:
+        UserError: a pattern that is none, names that do not fit it, or one that fits it in two ways.
     """
-    fields = re.findall(r"\{(.*?)\}", pattern)
-    if "identity" not in fields:
-        raise UserError("layout pattern needs a pattern with {identity}, as in pattern:{identity}_c{camera}_*.jpg")
-    for name in fields:
-        if not name.isidentifier():
-            raise UserError(f"pattern {pattern}: '{name}' is no word of letters and digits")
-        if fields.count(name) > 1:
-            raise UserError(f"pattern {pattern}: {{{name}}} stands twice")
+    pattern = patterns.parse(text)
     parts: dict[str, Rows] = {}
-    for part, folder in _split_folders(base).items():
-        for match in matches(some_images_in(folder), _regex(pattern), pattern):
-            path = folder / match.string
-            _add(parts, path, {"split": part, **match.groupdict()}, where=str(path))
-    return _dataset(base, parts)
-
-
-def _regex(pattern: str) -> str:
-    """A regular expression of the whole name: every field as short as it can be, but not empty."""
-    made, end = "", 0
-    for match in _FIELD.finditer(pattern):
-        made += re.escape(pattern[end : match.start()]) + (f"(?P<{match[1]}>.+?)" if match[1] else ".*")
-        end = match.end()
-    return f"(?i:{made}{re.escape(pattern[end:])})$"
+    notes: list[str] = []
+    for part, folder in _split_folders(base, notes).items():
+        paths = images_below(folder, pattern.depth)
+        if not paths:
+            level = f" {pattern.depth} folders down" if pattern.depth else ""
+            raise UserError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){level}, where {text} looks")
+        read = [pattern.readings(path.relative_to(folder).as_posix()) for path in paths]
+        wrong = [path for path, found in zip(paths, read, strict=True) if not found]
+        if wrong:
+            raise UserError(f"{wrong[0]} is not named like {text} ({len(wrong)} of {len(paths)} in that folder)")
+        for path, found in zip(paths, read, strict=True):
+            if len(found) > 1:
+                ways = " or ".join(", ".join(f"{name} '{value}'" for name, value in way.items()) for way in found)
+                raise UserError(
+                    f"{path}: {text} fits it in two ways: {ways}; say more in the pattern, as {{camera:d}} for digits"
+                )
+            _add(parts, path, {"split": part, **found[0]}, where=str(path))
+    return _dataset(base, parts, notes)
 
 
 def read_table(file: Path, option: str) -> Dataset:
@@ -108,7 +137,7 @@ def read_table(file: Path, option: str) -> Dataset:
     Paths are relative to the file's folder. `split` is train, query, gallery, multi_query or test; without it all
     training. Other columns are kept as they are.
     """
-    table = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
+    table = tables.read_table(file)
     for name in ("path", "identity"):
         if name not in table:
             near = get_close_matches(name, table, 1)
@@ -120,55 +149,27 @@ def read_table(file: Path, option: str) -> Dataset:
         where = f"{file}, row {number}"
         if not row["path"] or not row["identity"]:
             raise UserError(f"{where}: path or identity is empty")
-        _add(parts, file.parent / row.pop("path"), {"split": "train", **row}, where)
+        if row["identity"].casefold() in _NOTHING:
+            raise UserError(
+                f"{where}: identity '{row['identity']}' is what programs write for an empty cell; write a name "
+                "otherwise, and junk where nobody is known"
+            )
+        _add(parts, file.parent / Path(row.pop("path")).expanduser(), {"split": "train", **row}, where)
     if not parts:
         raise UserError(f"{file} has no rows")
     _all_there(file, [path for rows in parts.values() for path in rows.paths])
-    return _dataset(file, parts)
+    return _dataset(file, parts, [])
 
 
-def _read_csv(file: Path) -> dict[str, list[str]]:
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        head = lines.readline()
-        lines.seek(0)
-        rows = csv.DictReader(lines, delimiter=max(",;\t", key=head.count), skipinitialspace=True)
-        names = [name.strip() for name in rows.fieldnames or []]
-        table: dict[str, list[str]] = {name: [] for name in names}
-        for row in rows:
-            if None in row or None in row.values():
-                raise UserError(f"{file}, line {rows.line_num}: expected {len(names)} fields ({', '.join(names)})")
-            for name, value in zip(names, row.values(), strict=True):
-                table[name].append(value.strip())
-    return table
-
-
-def _read_parquet(file: Path) -> dict[str, list[str]]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise UserError(f"{file}: reading Parquet needs pyarrow: pip install dgnet[parquet]") from error
-    try:
-        columns = parquet.read_table(file).to_pydict()
-    except ArrowInvalid as error:
-        raise UserError(f"{file} is no readable Parquet file: {error}") from error
-    return {name: [_word(value) for value in values] for name, values in columns.items()}
-
-
-def _word(value: object) -> str:
-    """A cell as text; whole numbers without the ".0" that a column with gaps gives them."""
-    if value is None or value != value:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _add(parts: dict[str, Rows], path: Path, row: dict[str, str], where: str) -> None:
-    split = row["split"].lower()
+def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str) -> None:
+    split = row["split"].casefold().replace("-", "_")
     if split not in _SPLIT_FOLDERS:
         raise UserError(f"{where}: unknown split '{row['split']}': one of {', '.join(_SPLIT_FOLDERS)}")
     rows = parts.setdefault(split, Rows())
     rows.paths.append(path)
     rows.identities.append(row["identity"])
-    rows.cameras.append(row.get("camera", ""))
+    camera = row.get("camera", "")
+    rows.cameras.append("" if camera.casefold() in _NOTHING else camera)
     for name, value in row.items():
         if name not in _KNOWN:
             rows.columns.setdefault(name, []).append(value)
@@ -180,80 +181,104 @@ def _all_there(file: Path, paths: list[Path]) -> None:
         raise UserError(f"{file} names {len(absent)} files of {len(paths)} that do not exist, the first {absent[0]}")
 
 
-def _split_folders(base: Path) -> dict[str, Path]:
-    """The splits' folders in `base`; where there is none, `base` itself is for training."""
+def _split_folders(base: Path, notes: list[str]) -> dict[str, Path]:
+    """The splits' folders in `base`; where there is none, `base` itself is for training. What is not read is noted."""
     found = {}
     for split, names in _SPLIT_FOLDERS.items():
         folders = [folder for name in names if (folder := child(base, name)) and folder.is_dir()]
         if folders:
             found[split] = folders[0]
+    others = [folder for folder in subfolders(base) if folder not in found.values()]
+    if found and others:
+        notes.append(
+            f"{', '.join(folder.name for folder in others[:4])}{', ...' * (len(others) > 4)} in {base}: not read, "
+            f"beside {', '.join(folder.name for folder in found.values())}"
+        )
     return found or {"train": base}
 
 
-def _dataset(source: Path, parts: dict[str, Rows]) -> Dataset:
-    """Numbers for the names of people and cameras, the same in all splits."""
-    asked = [name for split in ("train", "query", "test") if split in parts for name in parts[split].identities]
-    people = _number_people({name for rows in parts.values() for name in rows.identities}, set(asked))
-    cameras = _number_cameras({name for rows in parts.values() for name in rows.cameras})
-    splits = {split: _split(rows, people, cameras) for split, rows in parts.items()}
+def _dataset(source: Path, parts: dict[str, Rows], notes: list[str], *, folders: bool = False) -> Dataset:
+    """Numbers for the names of people and cameras, the same in all splits; the names stay beside them."""
+    if "test" in parts and (rivals := parts.keys() & {"query", "gallery"}):
+        raise UserError(
+            f"{source} has test images beside {' and '.join(sorted(rivals))} images: if test is the gallery, call it "
+            "gallery; if it is to be divided into query and gallery, there must be neither beside it"
+        )
+    people_of = _one_spelling({split: rows.identities for split, rows in parts.items()}, "identity", notes, folders)
+    cameras_of = _one_spelling({split: rows.cameras for split, rows in parts.items()}, "camera", notes, False)
+    asked = {people_of[name] for split, rows in parts.items() if split != "gallery" for name in rows.identities}
+    people, cameras = _number_people(set(people_of.values()), asked), _number_cameras(set(cameras_of.values()))
+    splits = {
+        split: Split(
+            rows.paths,
+            np.array([people[people_of[name]] for name in rows.identities], np.int64),
+            np.array([cameras[cameras_of[name]] for name in rows.cameras], np.int64),
+            {
+                name: np.array(words)
+                for name, words in {**rows.columns, "identity": rows.identities, "camera": rows.cameras}.items()
+            },
+        )
+        for split, rows in parts.items()
+    }
     if "test" in splits:
         test = splits.pop("test")
-        query = _first_of_each(test)
+        query = first_of_each(test)
         splits |= {"query": test.subset(query), "gallery": test.subset(~query)}
     half = splits.keys() & {"query", "gallery"}
     absent = {
-        name: f"{source} has {', '.join(half)} images, but none for {name}" for name in ("query", "gallery") if half
+        name: f"{source} has {', '.join(half)} images, but none for {name}"
+        for name in ("query", "gallery")
+        if half and name not in splits
     }
-    return Dataset(source.stem, source, absent=absent, layout="own", **splits)
+    return Dataset(source.stem, source, absent=absent, layout="own", notes=tuple(notes), **splits)
 
 
-def _split(rows: Rows, people: dict[str, int], cameras: dict[str, int]) -> Split:
-    words = rows.columns | {"identity": rows.identities, "camera": rows.cameras}
-    return Split(
-        rows.paths,
-        np.array([people[name] for name in rows.identities], np.int64),
-        np.array([cameras[name] for name in rows.cameras], np.int64),
-        {name: np.array(values) for name, values in words.items()},
-    )
+def _one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
+    """For each word the one that stands for it: numbers are compared as numbers, letters as their composed form.
+
+    Raises UserError where two folders of one split would be one person's.
+    """
+    meant: dict[str, str] = {}
+    spelt: dict[str, dict[str, str]] = defaultdict(dict)  # by meaning: each spelling, and the split where it stands
+    for split, said in words.items():
+        for word in said:
+            if word not in meant:
+                number = _NUMBER.fullmatch(word)
+                key = number.expand(r"\1\2").removeprefix("+") if number else unicodedata.normalize("NFC", word)
+                meant[word] = "0" if key == "-0" else key
+            key = meant[word]
+            if word not in spelt[key] and folders and split in spelt[key].values():
+                other = next(spelling for spelling, place in spelt[key].items() if place == split)
+                raise UserError(
+                    f"the folders '{other}' and '{word}' of {split}: one {what} or two? Join them, or name them apart"
+                )
+            spelt[key].setdefault(word, split)
+    several = [list(spellings) for spellings in spelt.values() if len(spellings) > 1]
+    if several:
+        shown = "; ".join(" = ".join(f"'{word}'" for word in spellings) for spellings in several[:3])
+        notes.append(f"{len(several)} with one {what} in several spellings, taken as one: {shown}")
+    return meant
 
 
-def _number_people(names: Iterable[str], asked: set[str]) -> dict[str, int]:
+def _number_people(names: set[str], asked: set[str]) -> dict[str, int]:
     """Identity numbers: whole numbers keep their value, other names are numbered from 1 in sorted order.
 
     A 0 among the `asked` (train and query) is a person, not a distractor; then all numbers go up by one.
     """
-    names = set(names)
-    if all(map(_is_number, names)) and len({int(name) for name in names}) == len(names):
-        first = 1 if any(int(name) == 0 for name in asked) else 0
-        return {name: JUNK if int(name) < 0 else int(name) + first for name in names}
-    ordinary = sorted(names - _SPECIAL.keys())
-    return {name: number for number, name in enumerate(ordinary, start=1)} | {
-        name: _SPECIAL[name] for name in names & _SPECIAL.keys()
-    }
+    if any(name.startswith("-") and _NUMBER.fullmatch(name) and name != "-1" for name in names):
+        wrong = next(name for name in sorted(names) if name.startswith("-") and name != "-1")
+        raise UserError(f"identity {wrong}: of the negative numbers only -1, junk, means something")
+    if all(map(_NUMBER.fullmatch, names)) and max(map(int, names)) < _LARGEST:
+        first = 1 if "0" in asked else 0
+        return {name: JUNK if name == "-1" else int(name) + first for name in names}
+    special = {name: _SPECIAL[name.casefold()] for name in names if name.casefold() in _SPECIAL}
+    return {name: number for number, name in enumerate(sorted(names - special.keys()), start=1)} | special
 
 
 def _number_cameras(names: set[str]) -> dict[str, int]:
     known = sorted(names - {"", "-1"})
-    numbers = all(name.isdecimal() for name in known)
+    numbers = all(name.isdecimal() and int(name) < _LARGEST for name in known)
     return {name: int(name) if numbers else place for place, name in enumerate(known, start=1)} | {
         "": UNKNOWN_CAMERA,
         "-1": UNKNOWN_CAMERA,
     }
-
-
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
-
-
-def _first_of_each(split: Split) -> NDArray[np.bool_]:
-    """A mask [N] of the first image of each person in each camera; the last one that a person has is never taken."""
-    left = Counter(split.identities.tolist())
-    seen: set[tuple[int, int]] = set()
-    chosen = np.zeros(len(split), bool)
-    for place, pair in enumerate(zip(split.identities.tolist(), split.cameras.tolist(), strict=True)):
-        person = pair[0]
-        if person > DISTRACTOR and pair not in seen and left[person] > 1:
-            chosen[place] = True
-            seen.add(pair)
-            left[person] -= 1
-    return chosen

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -236,7 +237,8 @@ def _in_folder(base: Path, name: str, read: Callable[[Path], Split]) -> Split:
 
 def _dataset(name: str, base: Path, **readers: Callable[[], Split]) -> Dataset:
     """Whatever splits can be read, and for the others why not."""
-    splits, absent = {}, {}
+    splits: dict[str, Any] = {}
+    absent = {}
     for split, read in readers.items():
         try:
             splits[split] = read()

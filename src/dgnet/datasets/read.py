@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dgnet import console
+from dgnet.config import Data
 from dgnet.datasets import public
-from dgnet.datasets.folders import child, existing_folder, find_root, has_any, images_in, levels, subfolders
+from dgnet.datasets.folders import child, existing_folder, find_root, has_any, images_in, levels, not_read, subfolders
 from dgnet.datasets.official import missing
 from dgnet.datasets.own import read_folders, read_pattern, read_table
-from dgnet.datasets.records import DISTRACTOR, Dataset
+from dgnet.datasets.records import DISTRACTOR, Dataset, hold_out, join
 from dgnet.errors import UserError
 
 
@@ -61,7 +62,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def read_dataset(root: Path | str, layout: str = "market1501", need: Sequence[str] | None = None) -> Dataset:
+def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | None = None) -> Dataset:
     """The data set in the folder (or table) `root`.
 
     Args:
@@ -90,10 +91,48 @@ def read_dataset(root: Path | str, layout: str = "market1501", need: Sequence[st
     else:
         base = find_root(root, kind.marks, kind.title) if kind.marks else existing_folder(root)
     dataset = replace(kind.read(base, option), layout=layout)
+    if base.is_dir() and (passed_over := not_read(base)):
+        sentence = f"{len(passed_over)} pictures of a kind that is not read, the first {passed_over[0]}; make them JPEG"
+        dataset = replace(dataset, notes=(*dataset.notes, sentence))
     dataset.require(*(dataset.absent if need is None else need))
+    for sentence in dataset.notes:
+        console.warn(sentence)
     for sentence in missing(dataset):
         console.warn(sentence)
     return _trainable(dataset) if dataset.train and (need is None or "train" in need) else dataset
+
+
+def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
+    """The data set that a configuration names, with what `join` adds to its training and `holdout` holds out of it.
+
+    Args:
+        data: `Config.data`.
+        need: the splits that must be there; `join` matters where "train" is among them.
+        recorded: whether a run wrote `data`, so that its folder may have moved since.
+
+    Raises:
+        UserError: as `read_dataset`; no root; an entry of `join` that is none.
+    """
+    option = "data.root=FOLDER" if "train" in need else "--data FOLDER"
+    if not data.root:
+        raise UserError(f"data.root is empty: say where the data set is, as {option}")
+    if recorded and not Path(data.root).expanduser().exists():
+        raise UserError(
+            f"data folder {data.root}, where the run was trained, does not exist; if it has moved, say {option}, and "
+            "data.layout (--layout) where it is laid out otherwise"
+        )
+    asked = ("train",) if data.holdout else need
+    dataset = read_dataset(data.root, data.layout, need=asked)
+    if data.holdout:
+        dataset = hold_out(dataset, data.holdout, data.holdout_seed)
+    if "train" not in need or not data.join:
+        return dataset
+    others = []
+    for entry in data.join:
+        named, equals, folder = entry.partition("=")
+        others.append(read_dataset(folder if equals else entry, named if equals else "auto", need=("train",)))
+    both = join([dataset, *others])
+    return replace(dataset, name=both.name, train=both.train)
 
 
 def detect(root: Path | str) -> str:
@@ -120,8 +159,15 @@ def detect(root: Path | str) -> str:
         return "table"
     if any(images_in(inner) for folder in [root, *subfolders(root)] for inner in subfolders(folder)):
         return "folders"
+    for above in root.parents[:2]:
+        names = {_tell_apart(name, above) for name, kind in LAYOUTS.items() if has_any(above, kind.marks)}
+        titles = {LAYOUTS[name.partition(":")[0]].title for name in names}
+        if titles:
+            raise UserError(f"{root} is a folder inside {' or '.join(sorted(titles))}: give {above} instead")
+    held = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    few = f"it holds {', '.join(held[:4])}{', ...' * (len(held) > 4)}" if held else "it is empty"
     example = "pattern:{identity}_*.jpg, after its file names" if images_in(root) else f"one of {', '.join(LAYOUTS)}"
-    raise UserError(f"the layout of {root} cannot be told: name it ({example})")
+    raise UserError(f"the layout of {root} cannot be told: name it ({example}); {few}")
 
 
 def _tell_apart(layout: str, folder: Path) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ Ints = NDArray[np.int64]
 JUNK = -1
 DISTRACTOR = 0
 UNKNOWN_CAMERA = -1
+
+_WAY_OUT = "; data.holdout=0.25 (evaluate: --holdout 0.25) holds out a quarter of the people for query and gallery"
 
 SPLITS = ("train", "query", "gallery", "multi_query")
 
@@ -69,7 +72,8 @@ class Dataset:
     """One data set as read from `root`; its files stay where they are.
 
     A split that the data set does not have is empty. For a split that should be there and is not, `absent` says what is
-    missing. `layout` is what it was read as.
+    missing. `layout` is what it was read as. `notes` says, a sentence each, what was found and not used, or could have
+    been read otherwise.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Dataset:
     multi_query: Split | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -87,11 +92,61 @@ class Dataset:
         named = {name: getattr(self, name) for name in SPLITS}
         return {name: split for name, split in named.items() if split}
 
+    def words(self, column: str) -> dict[int, str]:
+        """What the user calls each identity or camera ("identity", "camera"), by number; empty for public sets."""
+        numbers = {"identity": "identities", "camera": "cameras"}[column]
+        said: dict[int, str] = {}
+        for split in self.splits.values():
+            if column in split.columns:
+                for number, word in zip(getattr(split, numbers).tolist(), split.columns[column].tolist(), strict=True):
+                    said.setdefault(number, word)
+        return {number: word for number, word in said.items() if word}
+
     def require(self, *names: str) -> None:
         """Raises UserError if one of the splits `names` is empty, saying why."""
         for name in names:
             if name not in self.splits:
-                raise UserError(self.absent.get(name, f"{self.name} at {self.root} has no {name} images"))
+                way_out = _WAY_OUT if name in ("query", "gallery") and self.train else ""
+                raise UserError(self.absent.get(name, f"{self.name} at {self.root} has no {name} images{way_out}"))
+
+
+def first_of_each(split: Split) -> NDArray[np.bool_]:
+    """A mask [N] of the first image of each person in each camera; the last one that a person has is never taken."""
+    left = Counter(split.identities.tolist())
+    seen: set[tuple[int, int]] = set()
+    chosen = np.zeros(len(split), bool)
+    for place, pair in enumerate(zip(split.identities.tolist(), split.cameras.tolist(), strict=True)):
+        person = pair[0]
+        if person > DISTRACTOR and pair not in seen and left[person] > 1:
+            chosen[place] = True
+            seen.add(pair)
+            left[person] -= 1
+    return chosen
+
+
+def hold_out(dataset: Dataset, share: float, seed: int = 0) -> Dataset:
+    """The same with a `share` of the training's people held out of it: their images become query and gallery.
+
+    Who is held out depends on the people and the seed alone. The first image of each of them in each camera (without
+    cameras: the first of each) is a query, the others are the gallery; somebody with a single image is in the gallery.
+
+    Raises:
+        UserError: the set has a test of its own, or so few people that one half would have less than two.
+    """
+    if dataset.query or dataset.gallery:
+        raise UserError(f"data.holdout: {dataset.name} at {dataset.root} has query or gallery images of its own")
+    dataset.require("train")
+    people = dataset.train.people
+    count = round(share * len(people))
+    if not 2 <= count <= len(people) - 2:
+        raise UserError(
+            f"data.holdout = {share:g}: that is {count} of {len(people)} people; hold out at least 2, and leave 2"
+        )
+    held_out = np.random.default_rng(seed).permutation(people)[:count]
+    tested = np.isin(dataset.train.identities, held_out)
+    test = dataset.train.subset(tested)
+    query = first_of_each(test)
+    return replace(dataset, train=dataset.train.subset(~tested), query=test.subset(query), gallery=test.subset(~query))
 
 
 def labels(identities: Ints) -> tuple[Ints, list[int]]:

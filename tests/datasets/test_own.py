@@ -1,0 +1,389 @@
+"""One's own photos as they really lie on disks, by the command line: nothing lost without a word, nobody merged."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import unicodedata
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dgnet import cli
+from dgnet.config import Data
+from dgnet.datasets import patterns, tables
+from dgnet.datasets.read import detect, of_config, read_dataset
+from dgnet.datasets.records import hold_out
+from dgnet.errors import UserError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line as a user has it: exit code, standard output, standard error with its lines unfolded."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(stopped.value.code or 0), said.out, said.err
+
+    return call
+
+
+def photo(path: Path, seed: int | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(str(path).encode()) if seed is None else seed)
+    small = Image.fromarray(rng.integers(256, size=(8, 4, 3), dtype=np.uint8))
+    small.resize((32, 64), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def shop(root: Path, *people: str, each: int = 3) -> Path:
+    for person in people:
+        for number in range(each):
+            photo(root / person / f"IMG_{number:03d}.png")
+    return root
+
+
+def table(tmp_path: Path, *rows: str, head: str = "path,identity,camera,split", encoding: str = "utf-8") -> Path:
+    """people.csv, whose photos are there."""
+    for row in rows:
+        if name := row.replace(";", ",").split(",")[0].strip('" '):
+            photo(tmp_path / name)
+    file = tmp_path / "people.csv"
+    file.write_bytes("\n".join([head, *rows, ""]).encode(encoding))
+    return file
+
+
+# The way through
+
+
+def test_a_folder_of_people_is_checked_and_read_without_a_word_of_layout(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "shopA", *(f"person {k}" for k in range(8)), each=7)
+    code, out, _ = run("data", "check", "shopA")
+    assert code == 0
+    assert "clean (56 images" in out
+    data = of_config(Data(root="shopA", holdout=0.25), "train")
+    assert (len(data.train.people), len(data.query.people), len(data.gallery.people)) == (6, 2, 2)
+    assert set(data.train.people).isdisjoint(data.query.people)
+
+
+def test_the_only_folder_inside_is_read(tmp_path: Path) -> None:
+    shop(tmp_path / "mine" / "shopA", "anna", "ben")
+    assert read_dataset(tmp_path / "mine").root == tmp_path / "mine" / "shopA"
+
+
+def test_no_query_images_names_the_way_out(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "shopA", "anna", "ben")
+    with pytest.raises(UserError, match=r"has no query images; data.holdout=0.25 \(evaluate: --holdout 0.25\)"):
+        read_dataset(tmp_path / "shopA", need=("query", "gallery"))
+
+
+# Holding out
+
+
+def test_who_is_held_out_depends_on_people_and_seed_alone(tmp_path: Path) -> None:
+    whole = read_dataset(shop(tmp_path / "shopA", *"abcdefghijkl"))
+    some = [hold_out(whole, 0.25, seed) for seed in (0, 0, 1)]
+    assert some[0].query.paths == some[1].query.paths
+    assert some[0].query.paths != some[2].query.paths
+    one = some[0]
+    assert sorted([*one.train.paths, *one.query.paths, *one.gallery.paths]) == sorted(whole.train.paths)
+    assert len(one.query) == 3  # without cameras, one query each
+    assert set(one.query.people) == set(one.gallery.people)
+
+
+def test_with_cameras_each_is_asked_for_once_by_each_camera(tmp_path: Path) -> None:
+    for person in "abcd":
+        for camera in (1, 2):
+            for number in range(2):
+                photo(tmp_path / "mine" / person / f"{number}_c{camera}.png")
+    held = hold_out(read_dataset(tmp_path / "mine"), 0.5)
+    assert len(held.query) == len(held.gallery) == 4
+    assert {tuple(pair) for pair in zip(held.query.identities, held.query.cameras, strict=True)} == {
+        (person, camera) for person in held.query.people for camera in (1, 2)
+    }
+
+
+@pytest.mark.parametrize(("people", "share"), [("abc", 0.25), ("abc", 0.5), ("ab", 0.5), ("abcdefgh", 0.9)])
+def test_too_few_to_hold_out(tmp_path: Path, people: str, share: float) -> None:
+    with pytest.raises(UserError, match=rf"data.holdout = {share}: that is \d of {len(people)} people; hold out at"):
+        hold_out(read_dataset(shop(tmp_path / "mine", *people)), share)
+
+
+def test_a_set_with_a_test_of_its_own_holds_nobody_out(tmp_path: Path) -> None:
+    for split in ("train", "query", "gallery"):
+        shop(tmp_path / "mine" / split, "anna", "ben")
+    with pytest.raises(UserError, match="has query or gallery images of its own"):
+        of_config(Data(root=str(tmp_path / "mine"), holdout=0.5), "train")
+
+
+# Two readings
+
+
+@pytest.mark.parametrize("rival", ["query", "gallery"])
+def test_a_test_beside_query_or_gallery_is_asked_about(run: Run, tmp_path: Path, rival: str) -> None:
+    for split in ("train", "test", rival):
+        shop(tmp_path / "mine" / split, "anna", "ben")
+    code, _, err = run("data", "check", "mine")
+    assert code == 2
+    assert f"has test images beside {rival} images: if test is the gallery, call it gallery" in err
+    file = table(tmp_path, "a.png,anna,1,train", "b.png,ben,1,train", f"c.png,anna,2,{rival}", "d.png,ben,2,test")
+    code, _, err = run("data", "check", file)
+    assert code == 2
+    assert f"beside {rival} images" in err
+
+
+@pytest.mark.parametrize("spellings", [("2", "2.0", "02"), ("2", "+2", "002."), ("7", "07", "7")])
+def test_a_number_is_compared_as_a_number(run: Run, tmp_path: Path, spellings: tuple[str, ...]) -> None:
+    rows = [f"{k}.png,{word},{camera},train" for k, (word, camera) in enumerate(zip(spellings, "123", strict=True))]
+    file = table(tmp_path, *rows, "x.png,5,01,train", "y.png,5,2.0,train")
+    data = read_dataset(file, need=())
+    assert len(data.train.people) == 2
+    assert data.train.cameras.tolist() == [1, 2, 3, 1, 2]
+    assert "taken as one" in " ".join(data.notes)
+    code, out, _ = run("data", "check", file)
+    assert code == 1
+    assert "taken as one" in " ".join(out.split())
+
+
+def test_two_folders_that_are_one_number_are_asked_about(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "mine", "2", "02", "3")
+    code, _, err = run("data", "check", "mine")
+    assert code == 2
+    assert "the folders '02' and '2' of train: one identity or two?" in err
+
+
+def test_composed_and_decomposed_letters_are_one_person(tmp_path: Path) -> None:
+    name = "Zoë"
+    shop(tmp_path / "mine" / "train", unicodedata.normalize("NFC", name), "ben")
+    shop(tmp_path / "mine" / "query", unicodedata.normalize("NFD", name))
+    shop(tmp_path / "mine" / "gallery", unicodedata.normalize("NFD", name), "ben")
+    data = read_dataset(tmp_path / "mine")
+    assert set(data.query.people) < set(data.train.people)
+    with pytest.raises(UserError, match="one identity or two"):
+        read_dataset(shop(tmp_path / "two", unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+
+
+def test_a_pattern_that_fits_in_two_ways_shows_both(run: Run, tmp_path: Path) -> None:
+    for name in ("anna_clara_c1_01", "ben_c2_01"):
+        photo(tmp_path / "flat" / f"{name}.png")
+    code, _, err = run("data", "check", "flat", "--layout", "pattern:{identity}_c{camera}_*.png")
+    assert code == 2
+    assert "identity 'anna', camera 'lara' or identity 'anna_clara', camera '1'" in err
+    data = read_dataset(tmp_path / "flat", "pattern:{identity}_c{camera:d}_*.png")
+    assert data.train.columns["identity"].tolist() == ["anna_clara", "ben"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "found"),
+    [
+        ("{identity}_c{camera}_*.jpg", "0002_c1s1_000451_03.jpg", [{"identity": "0002", "camera": "1s1"}]),
+        ("{identity}_*.jpg", "anna_01_02.JPG", [{"identity": "anna"}]),
+        ("{camera}/{identity}/*", "north/anna/x.y.png", [{"camera": "north", "identity": "anna"}]),
+        ("{identity}/cam{camera}_*", "anna/Cam3_0.png", [{"identity": "anna", "camera": "3"}]),
+        ("{identity}_c{camera}", "a_c1", [{"identity": "a", "camera": "1"}]),
+        ("{identity}_{camera}_*", "a_b_c", [{"identity": "a", "camera": "b"}]),
+        (
+            "{identity}{camera:d}",
+            "anna12",
+            [{"identity": "anna", "camera": "12"}, {"identity": "anna1", "camera": "2"}],
+        ),
+        ("{identity}_c{camera}_*.jpg", "nobody.jpg", []),
+        ("{identity}", "a/b", []),
+    ],
+)
+def test_readings_of_a_pattern(pattern: str, path: str, found: list[dict[str, str]]) -> None:
+    assert patterns.parse(pattern).readings(path) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("*.jpg", "needs a pattern with {identity}"),
+        ("{identity}_{identity}", "stands twice"),
+        ("{identity", "a brace is left open"),
+        ("{identity}_{the camera}", "is no word"),
+        ("{identity:x}", "only {identity:d}, digits"),
+    ],
+)
+def test_patterns_that_are_none(pattern: str, says: str) -> None:
+    with pytest.raises(UserError) as refused:
+        patterns.parse(pattern)
+    assert says in str(refused.value)
+
+
+def test_cameras_as_folders(tmp_path: Path) -> None:
+    for camera in ("north", "south"):
+        shop(tmp_path / "mine" / camera, "anna", "ben")
+    data = read_dataset(tmp_path / "mine", "pattern:{camera}/{identity}/*")
+    assert (len(data.train), len(data.train.people), set(data.train.cameras)) == (12, 2, {1, 2})
+    assert set(data.train.columns["camera"]) == {"north", "south"}
+    with pytest.raises(UserError, match=r"use pattern:\{camera\}/\{identity\}/\*"):
+        read_dataset(tmp_path / "mine", "folders")
+
+
+# Nothing lost without a word
+
+
+def test_upper_case_cameras_are_seen_and_missing_ones_told(run: Run, tmp_path: Path) -> None:
+    for person in ("anna", "ben"):
+        for name in ("1_c6", "2_C6", "3_C7"):
+            photo(tmp_path / "mine" / person / f"{name}.png")
+    assert set(read_dataset(tmp_path / "mine").train.cameras) == {6, 7}
+    photo(tmp_path / "mine" / "ben" / "4.png")
+    code, out, _ = run("data", "check", "mine")
+    assert code == 1
+    assert "cameras are not used: 1 of 7 file names do not say theirs" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("ending", [".heic", ".gif", ".HEIF"])
+def test_pictures_of_a_kind_that_is_not_read_are_told(run: Run, tmp_path: Path, ending: str) -> None:
+    shop(tmp_path / "mine", "anna", "ben")
+    (tmp_path / "mine" / "carl").mkdir()
+    (tmp_path / "mine" / "carl" / f"1{ending}").write_bytes(b"x")
+    code, out, _ = run("data", "check", "mine")
+    assert code == 1
+    assert "1 pictures of a kind that is not read" in " ".join(out.split())
+    assert "hold no images directly and are left out" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".webp", ".avif"])
+def test_more_endings_are_read(tmp_path: Path, ending: str) -> None:
+    shop(tmp_path / "mine", "anna", "ben")
+    image = Image.open(tmp_path / "mine" / "anna" / "IMG_000.png").convert("RGB")
+    path = tmp_path / "mine" / "carl" / f"1{ending}"
+    path.parent.mkdir()
+    image.save(path, format={".jfif": "JPEG", ".jpe": "JPEG"}.get(ending))
+    assert len(read_dataset(tmp_path / "mine").train.people) == 3
+
+
+def test_folders_that_are_not_read_are_told(run: Run, tmp_path: Path) -> None:
+    for split in ("train", "query", "gallery", "val"):
+        shop(tmp_path / "mine" / split, "anna", "ben")
+    photo(tmp_path / "mine" / "train" / "loose.png")
+    code, out, _ = run("data", "check", "mine")
+    said = " ".join(out.split())
+    assert code == 1
+    assert "val in " in said
+    assert "not read, beside train, query, gallery" in said
+    assert "1 images in " in said
+
+
+def test_a_name_that_is_not_utf8_is_told_at_once(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "mine", "anna", "ben")
+    odd = str(tmp_path / "mine" / "ben").encode() + b"/\xff.png"
+    with open(odd, "wb") as file:  # noqa: PTH123
+        file.write((tmp_path / "mine" / "anna" / "IMG_000.png").read_bytes())
+    for command in (("data", "check", "mine"), ("train", "teacher", "runs/t", "data.root=mine", "--config", "tiny")):
+        code, _, err = run(*command)
+        assert code == 2
+        assert r"\xff.png: its name is not UTF-8" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_names_stay_the_users_words(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "mine", "anna", "ben")
+    shop(tmp_path / "mine", "carl", each=1)
+    code, out, _ = run("data", "check", "mine", "--json", "found.json")
+    assert code == 0
+    assert "carl" in out
+    assert "identity 3" not in out
+    assert "carl" in json.dumps(json.loads((tmp_path / "found.json").read_text()))
+
+
+# Tables
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_that_are_read(tmp_path: Path, encoding: str) -> None:
+    file = table(tmp_path, "a.png,Zoë,1,train", "b.png,ben,1,train", encoding=encoding)
+    assert read_dataset(file).train.columns["identity"].tolist() == ["Zoë", "ben"]
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("gbk", "王芳"), ("latin-1", "Zoë"), ("cp1252", "François")])
+def test_encodings_that_are_not_say_which_were_tried(run: Run, tmp_path: Path, encoding: str, name: str) -> None:
+    file = table(tmp_path, "a.png,ben,1,train", f"b.png,{name},1,train", encoding=encoding)
+    code, _, err = run("data", "check", file)
+    assert code == 2
+    assert f"{file}, line 3: byte 0x" in err
+    assert "UTF-8, and UTF-16 with its mark, were tried" in err
+
+
+def test_empty_last_columns_and_rows_of_a_spreadsheet(tmp_path: Path) -> None:
+    file = table(tmp_path, "a.png,anna,1,train,,", "b.png,ben,1,train,,", ",,,,,", head="path,identity,camera,split,,")
+    assert len(read_dataset(file).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("camera", "identity"), "column 'identity' stands twice"),
+        (("a.png,", '"a.png,'), "is a quotation mark left open"),
+        (("a.png,anna,", "a.png,NaN,"), "identity 'NaN' is what programs write for an empty cell"),
+        (("a.png,anna,", "a.png,-5,"), "of the negative numbers only -1"),
+        (("anna,1", "anna,1,7"), "line 2: expected 4 fields"),
+        (("path,", "file,"), "has no column 'path'"),
+        (("train", "trian"), "unknown split 'trian'"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_one_line(run: Run, tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    file = table(tmp_path, "a.png,anna,1,train", "b.png,ben,1,train")
+    file.write_text(file.read_text().replace(*change, 1))
+    code, _, err = run("data", "check", file)
+    assert code == 2
+    assert says in err
+    assert err.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_a_missing_camera_is_unknown_and_a_huge_number_a_name(tmp_path: Path) -> None:
+    huge = "12345678901234567890"
+    file = table(tmp_path, f"a.png,{huge},1,train", "b.png,5,nan,train", f"c.png,{huge},,train")
+    data = read_dataset(file)
+    assert data.train.cameras.tolist() == [1, -1, -1]
+    assert len(data.train.people) == 2
+    assert data.train.columns["identity"].tolist() == [huge, "5", huge]
+
+
+GOOD = b'path,identity,camera,split\na.png,anna,1,train\nb.png,ben,2,train\nc.png,"carl, the elder",1,train\n'
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([GOOD, codecs.BOM_UTF16_LE + GOOD.decode().encode("utf-16-le"), GOOD.replace(b",", b";")]),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
+    st.integers(0, 200),
+)
+def test_a_damaged_table_is_read_or_refused_in_one_line(
+    tmp_path: Path, data: bytes, changes: list[tuple[int, int]], cut: int
+) -> None:
+    damaged = bytearray(data)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    file = tmp_path / "people.csv"
+    file.write_bytes(bytes(damaged[: max(0, len(damaged) - cut)]))
+    try:
+        table = tables.read_table(file)
+    except UserError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert len({len(column) for column in table.values()}) == 1
+        assert all(table)
+    assert not said or said.startswith(str(file))
+    assert "\n" not in said
+
+
+def test_a_layout_that_cannot_be_told_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(UserError, match="it holds notes"):
+        detect(tmp_path)
