@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dgnet import config as configuration
 from dgnet.config import Config, WarmUp
@@ -133,3 +135,91 @@ def test_every_field_is_explained() -> None:
         assert all(field.description or field.annotation.__module__ == "dgnet.config" for field in fields.values()), (
             group
         )
+
+
+# What is meant for text is text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1501", "on", "no", "2024_01_01", "2024-01-01", "cfg/set #2", "a: b", "1e5", "[x", "null #", "~/a b", "#1", "é"],
+)
+def test_a_text_is_taken_as_it_is_given(text: str, tmp_path: Path) -> None:
+    config = configuration.load("tiny", [f"data.root={text}", f"data.cache={text}"])
+    assert (config.data.root, config.data.cache) == (text, text)
+    file = tmp_path / "again.yaml"
+    file.write_text(configuration.to_yaml(config), encoding="utf-8")
+    assert configuration.load(file) == config
+
+
+@pytest.mark.parametrize("text", ["1501", "on", "2024_01_01", "0x10", "1:30"])
+def test_a_text_in_a_file_is_text(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"data: {{root: {text}, join: [{text}]}}\ntrain: {{half_batch: 3}}")
+    config = configuration.load(file)
+    assert (config.data.root, config.data.join, config.train.half_batch) == (text, (text,), 3)
+
+
+def test_one_text_is_a_list_of_one() -> None:
+    assert configuration.load("tiny", ["data.join=/data/B"]).data.join == ("/data/B",)
+    assert configuration.load("tiny", ["data.join=[msmt17=/a, /b]"]).data.join == ("msmt17=/a", "/b")
+
+
+def test_a_group_that_stands_twice_is_told_with_both_lines(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("loss: {image: 1}\ndata: {root: x}\nloss: {cycle: 1}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: loss stands twice, in line 1 and in line 3"):
+        configuration.load(file)
+    file.write_text("train:\n  seed: 1\n  keep: 2\n  seed: 3\n")
+    with pytest.raises(UserError, match=r"seed stands twice, in line 2 and in line 4"):
+        configuration.load(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_in_unicode_are_read(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {root: Zoë}", encoding=encoding)
+    assert configuration.load(file).data.root == "Zoë"
+
+
+def test_another_encoding_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes("# for\ndata: {root: Zoë}".encode("latin-1"))
+    with pytest.raises(UserError, match=r"mine.yaml, line 2: byte 0xeb is no UTF-8; save it as UTF-8"):
+        configuration.load(file)
+
+
+GOOD = configuration.to_yaml(Config()).encode()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 255)), max_size=8), st.integers(0, len(GOOD)))
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    tmp_path: Path, changes: list[tuple[int, int]], cut: int
+) -> None:
+    damaged = bytearray(GOOD)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(bytes(damaged[: len(damaged) - cut]))
+    try:
+        configuration.load(file)
+    except UserError as error:
+        said = str(error)
+    else:
+        said = "mine.yaml"
+    assert "mine.yaml" in said
+    assert "\n" not in said
+
+
+def test_every_value_is_explained() -> None:
+    said = configuration.explain()
+    for group, values in configuration.to_dict(Config()).items():
+        for key in values:
+            assert f"{group}.{key}" in said
+    assert (
+        configuration.explain("train.half_batch").splitlines()[0] == "train.half_batch = 8 (whole number, at least 1)"
+    )
+    assert configuration.explain("train.half_batch", configuration.load("tiny")).startswith("train.half_batch = 4")
+    with pytest.raises(UserError, match=r"unknown key train.half_bach; did you mean train.half_batch\?"):
+        configuration.explain("train.half_bach")

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +21,9 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from dgnet import yamltext
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 _STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -328,7 +331,9 @@ _ADAPTER = TypeAdapter(Config)
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a preset's name or a YAML file, with `key.path=value` overrides (values in YAML) on top.
+    """The configuration of a preset's name or a YAML file, with `key.path=value` overrides on top.
+
+    A text is taken as it is given, any other value is YAML.
 
     Raises `UserError` for a missing file, text that is not YAML, an unknown key (with its path and the nearest right
     one) and a value out of range.
@@ -344,11 +349,21 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
             branch = branch.setdefault(parent, {})
             if not isinstance(branch, dict):
                 raise UserError(f"override {override!r}: {parent} is a value, not a group of keys")
-        try:
-            branch[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
+        branch[last] = _meant(value, yamltext.type_at(Config, [*parents, last]), override)
     return from_dict(tree, str(source))
+
+
+def _meant(value: str, kind: Any, override: str) -> Any:
+    """The value of an override for a field of that type: a text as it is given, anything else as YAML."""
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    if yamltext.is_text(kind) and value not in ("null", "~") and not quoted:
+        return value
+    if yamltext.is_text(yamltext.items_of(kind)) and value and not value.startswith("["):
+        return [value]
+    try:
+        return yamltext.parse(value, kind, "value")
+    except UserError as error:
+        raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
 
 
 def from_dict(tree: dict[str, Any], source: str = "configuration") -> Config:
@@ -367,7 +382,44 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML text."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False)
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def explain(key: str = "", config: Config | None = None) -> str:
+    """What the values mean: each with its value in `config`, its type, and its meaning; of a key, a group, or all.
+
+    Raises `UserError` for a key that there is not, with the nearest right one.
+    """
+    found = [
+        line for path, line in _explanations(config or Config(), "") if f"{path}.".startswith(f"{key}." if key else "")
+    ]
+    if not found:
+        near = difflib.get_close_matches(key, [path for path, _ in _explanations(Config(), "")], n=1, cutoff=0.4)
+        raise UserError(f"unknown key {key}; " + (f"did you mean {near[0]}?" if near else "`dgnet config` shows all"))
+    return "\n".join(found) + "\n"
+
+
+def _explanations(group: Any, path: str) -> Iterator[tuple[str, str]]:
+    for name, field in type(group).__pydantic_fields__.items():
+        value, place = getattr(group, name), f"{path}{name}"
+        if dataclasses.is_dataclass(value):
+            yield from _explanations(value, f"{place}.")
+        else:
+            shown = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True)
+            meaning = " ".join((field.description or "").split())
+            yield place, f"{place} = {shown.removesuffix('...' + chr(10)).strip()} ({_range(field)})\n    {meaning}"
+
+
+def _range(field: Any) -> str:
+    """The type of a value in words, with its bounds."""
+    kind = field.annotation
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(kind))
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    name = words.get(kind, "list" if typing.get_origin(kind) is tuple else "text or null")
+    bounds = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "multiple_of": "multiple of"}
+    said = [f"{bounds[b]} {getattr(m, b):g}" for m in field.metadata for b in bounds if hasattr(m, b)]
+    return ", ".join([name, *said])
 
 
 def presets() -> list[str]:
@@ -381,16 +433,14 @@ def _presets_folder() -> Any:
 
 def _read(source: str | Path) -> dict[str, Any]:
     if str(source) in presets():
-        text = (_presets_folder() / f"{source}.yaml").read_text()
+        text = (_presets_folder() / f"{source}.yaml").read_text(encoding="utf-8")
     else:
-        path = Path(source)
+        path = expanded(source)
         if not path.is_file():
             raise UserError(f"{source}: neither a preset ({', '.join(presets())}) nor a YAML file")
-        text = path.read_text()
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+        text = yamltext.read_file(path)
+    tree = yamltext.parse(text, Config, str(source))
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{source}: expected groups of keys (data, model, loss, ...), found {type(tree).__name__}")
     return tree

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -31,19 +33,34 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f} {self.unit}/s")
 
 
-stdout = Console(soft_wrap=True, highlight=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+# What is printed often comes from outside: names, paths, messages. None of it is ever taken for markup.
+stdout = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def notice(text: str) -> None:
     """One line of information on standard error."""
-    stderr.print(text, markup=False)
+    stderr.print(text)
 
 
 def warn(text: str) -> None:
     """One line of warning on standard error."""
-    stderr.print("[yellow]warning:[/yellow] ", end="")
-    stderr.print(text, markup=False)
+    stderr.print(Text("warning: ", "yellow"), end="")
+    stderr.print(text)
+
+
+def failed(text: str) -> None:
+    """The one line of an error on standard error, whichever process it is."""
+    stderr.quiet = False  # as it is in all processes but the first
+    stderr.print(Text("error: ", "red"), end="")
+    stderr.print(text)
+
+
+def print_anything() -> None:
+    """Let the terminal show what it has no letters for, such as file names that are not UTF-8, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def progress(*, speed_unit: str = "it") -> Progress:
@@ -54,11 +71,11 @@ def progress(*, speed_unit: str = "it") -> Progress:
     """
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         _Speed(speed_unit),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(compact=True),
         console=stderr,
         disable=not stderr.is_terminal,

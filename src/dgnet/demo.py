@@ -192,7 +192,7 @@ def _last_screen(report: Report, path: Path) -> None:
     console.stdout.print(console.table("held-out people, %", ["", *columns], rows))
     rows = [[name, f"{row['PSNR']:.2f}", f"{row['SSIM']:.3f}"] for name, row in report.quality.items()]
     console.stdout.print(console.table("swaps against their ground truth", ["", "PSNR (dB)", "SSIM"], rows))
-    console.stdout.print(f"report: {path}", markup=False)
+    console.stdout.print(f"report: {path}")
 
 
 def _trained(file: Path | None) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,22 +14,43 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
-
 from dgnet import __version__, console
 from dgnet.errors import UserError
 
 
+def expanded(path: str | Path) -> Path:
+    """`path` with `~` as the home folder. Raises `UserError` for a user that there is not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: no home folder of that user is known; write the path in full") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which becomes `path` once it is safely on disk; on failure, nothing stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A file beside `path` to write to, which becomes `path` once it is safely on disk; on failure, nothing stays.
+
+    A symbolic link stays one, and what it leads to is replaced. A pipe or a device cannot be replaced: it is given
+    what was written. Raises `UserError` for a folder.
+    """
+    path = expanded(path)
+    target = path.resolve() if path.is_symlink() else path
+    if target.is_dir():
+        raise UserError(f"{path}: a folder; the name of a file to write is needed")
+    if target.exists() and not target.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder, target.name)
+            yield part
+            with part.open("rb") as written, target.open("wb") as out:
+                shutil.copyfileobj(written, out)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -49,7 +72,7 @@ def local_file(source: str, advice: str) -> Path:
         return _from_url(source, advice)
     if source.startswith("hub:"):
         return _from_hub(source, advice)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.is_file():
         raise UserError(f"weights {source!r}: no such file; {advice}")
     return path
@@ -62,6 +85,8 @@ def _from_url(source: str, advice: str) -> Path:
     digest = fragment.removeprefix("sha256=").lower() or (named[1] if named else "")
     if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
         raise UserError(f"weights {source}: put #sha256=HASH behind the URL, so that the file can be checked")
+    import torch  # takes seconds, and is not needed to read a configuration
+
     cached = Path(torch.hub.get_dir(), "checkpoints", name.name if named else f"{name.stem}-{digest[:16]}{name.suffix}")
     if cached.is_file() and file_hash(cached).startswith(digest):
         return cached

@@ -15,7 +15,7 @@ from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
 from dgnet.evaluate.results import Results
-from dgnet.files import local_file
+from dgnet.files import expanded, local_file
 from dgnet.generate import edit
 from dgnet.generate.dataset import folder
 from dgnet.images.inputs import Photo, Photos, crop, pixels
@@ -60,7 +60,7 @@ def weights_file(source: str | Path) -> Path:
     if text.startswith("hub:"):
         named = text if text.count("/") > 1 else f"{text}/{FINISHED[0]}"
         return local_file(named, "write it as hub:user/name or hub:user/name/file")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         for name in FINISHED:
             if (path / name).is_file():
@@ -281,7 +281,7 @@ class Model:
         Raises:
             UserError: another ending, or a place that cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         if path.suffix != ".safetensors":
             raise UserError(f"{path}: weights are written as .safetensors")
         save_model(path, self.net, self.config, "joint" if self.generates else "teacher", self.identities)

@@ -5,6 +5,7 @@ torch takes seconds to import, so every task imports what it needs when it is ca
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,38 +50,74 @@ def demo(
 
 
 @app.command(name="config")
-def show_config(preset: Positional[str] = "market1501", overrides: Positional[tuple[str, ...]] = ()) -> int:
-    """Print the resolved configuration of a preset or of a YAML file.
+def show_config(
+    preset: Positional[str] = "market1501",
+    overrides: Positional[tuple[str, ...]] = (),
+    explain: tuple[str, ...] | None = None,
+) -> int:
+    """Print the resolved configuration of a preset or of a YAML file; or what its values mean.
 
     Args:
         preset: a preset (market1501, demo, tiny, ...) or a YAML file
         overrides: changes, such as train.half_batch=4
+        explain: say what values mean: all, or those of keys and groups such as train.half_batch or loss
     """
-    console.stdout.print(configuration.to_yaml(configuration.load(preset, overrides)), end="", markup=False)
+    if explain is not None:
+        chosen = configuration.load(preset, overrides)
+        console.stdout.print("".join(configuration.explain(key, chosen) for key in explain or ("",)), end="")
+        return 0
+    console.stdout.print(configuration.to_yaml(configuration.load(preset, overrides)), end="")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a check found problems, 2 something given was wrong, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    console.print_anything()
     if given == ["--version"]:
-        console.stdout.print(f"dgnet {__version__}", markup=False)
+        console.stdout.print(f"dgnet {__version__}")
         sys.exit(0)
     keep_freed()
     try:
-        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=given or ["--help"])
+        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=in_order(given) or ["--help"])
     except UserError as error:
-        code = _failed(str(error))
+        console.failed(" ".join(str(error).split("\n")))
+        code = 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = None
+        code = 0
     except OSError as error:  # a full disk, a folder that may not be written
-        code = _failed(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        console.failed(f"{error.filename or 'input or output'}: {error.strerror or error}")
+        code = 2
     except KeyboardInterrupt:
         console.notice("interrupted")
         code = INTERRUPTED
     sys.exit(code)
 
 
-def _failed(message: str) -> int:
-    console.stderr.quiet = False  # as it is in all processes but the first
-    console.stderr.print("[red]error:[/red] ", end="")
-    console.stderr.print(message, markup=False)
-    return 2
+_OVERRIDE = re.compile(r"[a-z]\w*(\.\w+)+=.*", re.DOTALL)
+# Commands that take overrides, and what stands for the word before them where it is left out.
+_OVERRIDDEN = {("demo",): "demo", ("config",): "market1501", ("train", "teacher"): None, ("train", "joint"): None}
+_FLAGS = ("--resume", "--no-resume", "--help", "-h")
+
+
+def in_order(given: Sequence[str]) -> list[str]:
+    """The words of a command with its overrides (`key.path=value`) behind its positional ones, wherever they stood."""
+    command = next((c for c in _OVERRIDDEN if tuple(given[: len(c)]) == c), None)
+    if command is None:
+        return list(given)
+    words, overrides, options = [], [], []
+    rest = iter(given[len(command) :])
+    for word in rest:
+        if _OVERRIDE.fullmatch(word):
+            overrides.append(word)
+        elif word.startswith("-"):
+            options.append(word)
+            if word not in _FLAGS and "=" not in word and (value := next(rest, None)) is not None:
+                options.append(value)
+        else:
+            words.append(word)
+    default = _OVERRIDDEN[command]
+    if default and overrides and not words:
+        words = [default]
+    return [*command, *words, *overrides, *options]

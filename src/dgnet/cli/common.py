@@ -23,5 +23,5 @@ def load(weights: Path, device: str) -> Loaded[DGNet] | Loaded[Baseline]:
 
 
 def written(path: Path) -> int:
-    console.stdout.print(f"written: {path}", markup=False)
+    console.stdout.print(f"written: {path}")
     return 0

@@ -45,7 +45,7 @@ def synthesize(
         folder, identities=identities, test_identities=test_identities, cameras=cameras,
         images_per_camera=images_per_camera, distractors=distractors, junk=junk, seed=seed, height=height, width=width,
     )  # fmt: skip
-    console.stdout.print(f"{len(made.images)} images of {identities} people in {folder}", markup=False)
+    console.stdout.print(f"{len(made.images)} images of {identities} people in {folder}")
     return 0
 
 
@@ -69,5 +69,5 @@ def check(
     report.show()
     if json:
         with replacing(json) as part:
-            part.write_text(report.to_json() + "\n")
+            part.write_text(report.to_json() + "\n", encoding="utf-8")
     return report.exit_code

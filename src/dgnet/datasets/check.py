@@ -18,6 +18,7 @@ from dgnet.datasets.official import missing
 from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Dataset, Split, concatenate
 from dgnet.datasets.scan import READABLE, TRUNCATED, UNREADABLE, scan
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 BINS = (1, 2, 4, 8, 16, 32, 64)  # images per identity: 1, 2 to 3, 4 to 7, ...
 
@@ -102,10 +103,10 @@ class CheckReport:
         for finding in sorted(self.findings, key=lambda finding: not finding.problem):
             console.stdout.print("problem: " if finding.problem else "note: ", style="red" * finding.problem, end="")
             few = f": {', '.join(finding.examples[:3])}" if finding.examples else ""
-            console.stdout.print(f"{finding.text}{few}{', ...' if len(finding.examples) > 3 else ''}", markup=False)
+            console.stdout.print(f"{finding.text}{few}{', ...' if len(finding.examples) > 3 else ''}")
         verdict = ("clean", "problems found", "unusable")[self.exit_code]
         images = sum(split.images for split in self.splits.values())
-        console.stdout.print(f"{verdict} ({images} images, {self.seconds:.1f} s)", markup=False)
+        console.stdout.print(f"{verdict} ({images} images, {self.seconds:.1f} s)")
 
     def _show_by_split(self, title: str, what: str, rows: dict[str, int], counts: dict[str, dict[int, int]]) -> None:
         cells = [[label, *(str(split.get(key, "")) for split in counts.values())] for label, key in rows.items()]
@@ -127,7 +128,7 @@ def check(
         UserError: `cache` cannot be written, or lies in the data set's folder.
     """
     started = time.perf_counter()
-    if cache and dataset.root.is_dir() and cache.expanduser().absolute().is_relative_to(dataset.root):
+    if cache and dataset.root.is_dir() and expanded(cache).absolute().is_relative_to(dataset.root):
         raise UserError(f"cache folder {cache} lies inside the data set; nothing is written there: name another")
     unread = [Finding("unread", sentence, problem=True) for sentence in (*dataset.absent.values(), *dataset.notes)]
     if not dataset.splits:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dgnet import console
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
 _OTHER_IMAGES = (
@@ -69,7 +70,7 @@ def has_any(folder: Path, names: Sequence[str]) -> bool:
 
 def existing_folder(root: Path) -> Path:
     """`root`, absolute; raises UserError where it is not a folder."""
-    root = Path(root).expanduser().absolute()
+    root = expanded(root).absolute()
     if not root.exists():
         raise UserError(f"data folder {root} does not exist")
     if not root.is_dir():

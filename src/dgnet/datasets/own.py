@@ -17,6 +17,7 @@ from dgnet.datasets import patterns, tables
 from dgnet.datasets.folders import IMAGE_SUFFIXES, child, images_below, images_in, subfolders
 from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Dataset, Split, first_of_each
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 # folder names of the splits; "test" alone is divided into query and gallery
 _SPLIT_FOLDERS = {
@@ -154,7 +155,7 @@ def read_table(file: Path, option: str) -> Dataset:
                 f"{where}: identity '{row['identity']}' is what programs write for an empty cell; write a name "
                 "otherwise, and junk where nobody is known"
             )
-        _add(parts, file.parent / Path(row.pop("path")).expanduser(), {"split": "train", **row}, where)
+        _add(parts, file.parent / expanded(row.pop("path")), {"split": "train", **row}, where)
     if not parts:
         raise UserError(f"{file} has no rows")
     _all_there(file, [path for rows in parts.values() for path in rows.paths])

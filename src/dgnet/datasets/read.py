@@ -18,6 +18,7 @@ from dgnet.datasets.official import missing
 from dgnet.datasets.own import read_folders, read_pattern, read_table
 from dgnet.datasets.records import DISTRACTOR, Dataset, hold_out, join
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 
 class Layout(NamedTuple):
@@ -74,7 +75,7 @@ def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | N
         UserError: an unknown layout, a folder that does not follow it, a split that is needed and cannot be read, or
             training images of a single identity.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if layout == "auto":
         layout = detect(root)
         console.notice(f"{root}: layout {layout}")
@@ -116,7 +117,7 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     option = "data.root=FOLDER" if "train" in need else "--data FOLDER"
     if not data.root:
         raise UserError(f"data.root is empty: say where the data set is, as {option}")
-    if recorded and not Path(data.root).expanduser().exists():
+    if recorded and not expanded(data.root).exists():
         raise UserError(
             f"data folder {data.root}, where the run was trained, does not exist; if it has moved, say {option}, and "
             "data.layout (--layout) where it is laid out otherwise"
@@ -140,7 +141,7 @@ def detect(root: Path | str) -> str:
 
     Raises UserError where no layout or more than one fits.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if root.is_file() and root.suffix.lower() in (".csv", ".parquet"):
         return "table"
     root = existing_folder(root)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from dgnet import console
 from dgnet.errors import UserError
+from dgnet.files import replacing
 from dgnet.images.decode import decode
 
 READABLE, TRUNCATED, UNREADABLE = 1, 2, 3
@@ -120,11 +121,8 @@ def _remembered(store: Path | None, paths: Sequence[Path], names: Sequence[str])
 
 
 def _remember(store: Path, names: Sequence[str], looks: NDArray[np.void]) -> None:
-    partial = store.with_suffix(f".{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(store) as part, part.open("wb") as file:
             np.savez(file, names=np.array("\n".join(names)), looks=looks)
-        partial.replace(store)
     except OSError as error:
         console.warn(f"{store.parent}: what was seen is not kept ({error.strerror or error})")
-        partial.unlink(missing_ok=True)

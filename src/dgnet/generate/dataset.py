@@ -85,4 +85,4 @@ def _claim(out: Path, provenance: str) -> None:
             leftover.unlink()
         return
     with replacing(note) as part:
-        part.write_text(provenance)
+        part.write_text(provenance, encoding="utf-8")

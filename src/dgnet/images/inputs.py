@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dgnet.errors import UserError
+from dgnet.files import expanded
 from dgnet.images.decode import decode, resize, upright
 from dgnet.images.store import Indices
 from dgnet.pixels import Pixels
@@ -63,7 +64,7 @@ def pixels(photo: Photo, name: str = "image") -> Pixels:
         UserError: a file that is no image, an array of another shape or type, floats outside [0, 1].
     """
     if isinstance(photo, str | Path):
-        return decode(Path(photo).expanduser())
+        return decode(expanded(photo))
     if isinstance(photo, Image.Image):
         return upright(photo, name)
     if isinstance(photo, Tensor):

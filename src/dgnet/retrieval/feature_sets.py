@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dgnet.errors import UserError
+from dgnet.files import replacing
 
 Ids = NDArray[np.int64]
 PARTS = ("query", "gallery", "multi_query")
@@ -187,11 +187,5 @@ def save_features(feature_set: FeatureSet, path: Path, *, half: bool = False) ->
         arrays[f"{name}_ids"] = part.identities
         if (part.cameras != -1).any():
             arrays[f"{name}_cameras"] = part.cameras
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as new, new.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ class Log:
         kept = [line for line in read(self.path) if line["iteration"] <= after]
         try:
             with replacing(self.path) as part:
-                part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+                part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
         self.board = summary_writer()(str(run / "tensorboard"), purge_step=after + 1) if tensorboard else None

@@ -118,7 +118,7 @@ def write_config(run: Path, config: Config) -> None:
     if distributed.rank() == 0:
         try:
             with replacing(run / "config.yaml") as part:
-                part.write_text(to_yaml(config))
+                part.write_text(to_yaml(config), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from error
 
