@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgnet.errors import UserError
 from dgnet.models.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -182,7 +183,7 @@ def state(net: nn.Module) -> tuple[object, ...]:
     return (
         {name: p.requires_grad for name, p in net.named_parameters()},
         {name: module.training for name, module in net.named_modules()},
-        {name: getattr(module, "remember", None) for name, module in net.named_modules()},
+        {name: id(tensor) for name, tensor in net.named_buffers()},
         {name: tensor.tolist() for name, tensor in net.state_dict().items()},
     )
 
@@ -218,6 +219,46 @@ def test_frozen_is_a_deep_copy_without_the_copy(batch_statistics: bool) -> None:
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(through_net.grad, through_twin.grad)
     assert all(p.grad is None for p in net.parameters())
+
+
+class Other(nn.BatchNorm1d):
+    """A batch norm from elsewhere, with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).clamp_min(0)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(4), Other(4), nn.SyncBatchNorm(4), nn.BatchNorm1d(4, momentum=None),
+             nn.BatchNorm1d(4, affine=False), nn.BatchNorm1d(4, track_running_stats=False)],
+    ids=["plain", "derived", "synchronised", "cumulative", "without weights", "without statistics"],
+)  # fmt: skip
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_batch_norms_from_elsewhere_are_frozen_too(norm: nn.Module, batch_statistics: bool) -> None:
+    net, x = nn.Sequential(nn.Linear(3, 4), copy.deepcopy(norm), nn.Dropout(0.5)).double(), torch.randn(6, 3).double()
+    net(10 * x)
+    twin = copy.deepcopy(net).eval()
+    twin[1].train(batch_statistics)
+    before = state(net)
+    through_twin, through_net = x.clone().requires_grad_(), x.clone().requires_grad_()
+    wanted = twin(through_twin)
+    wanted.pow(3).sum().backward()
+    with frozen(net, batch_statistics=batch_statistics):
+        found = net(through_net)
+    assert state(net) == before
+    net(10 * torch.randn(6, 3).double())  # moves the running statistics before the backward pass
+    found.pow(3).sum().backward()
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(through_net.grad, through_twin.grad)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, Other])
+def test_a_batch_norm_that_knows_no_groups_is_refused_by_name(norm: type[nn.Module]) -> None:
+    net = nn.ModuleDict({"backbone": nn.Sequential(nn.Linear(3, 4), norm(4))})
+    with pytest.raises(
+        UserError, match=rf"^backbone\.1 is a \S*{norm.__name__}, which cannot take statistics per half"
+    ):
+        group_statistics(net, 4)
 
 
 def test_frozen_within_frozen() -> None:

@@ -9,6 +9,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from dgnet.errors import UserError
 
 SLOPE = 0.2  # of every leaky rectifier in E_s, G and D
 
@@ -118,25 +121,20 @@ class ResidualBlock(nn.Module):
         return x + change
 
 
-class _GroupedStatistics(nn.modules.batchnorm._BatchNorm):
+class _GroupedStatistics(_BatchNorm):
     """Batch norm whose training statistics are those of each `group` of consecutive samples.
 
     The published method runs every half-batch on its own; here the convolutions run on the whole batch and only the
-    statistics are taken per half. Running statistics are updated group after group, in order. With `remember` off,
-    batch statistics are used and running statistics stay as they are. `group` None: the whole batch.
+    statistics are taken per half. Running statistics are updated group after group, in order. `group` None: the whole
+    batch.
     """
 
     group: int | None = None
-    remember: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            if self.remember:
-                return super().forward(x)
-            # Copies: backward reads these again, and a pass in training mode may have moved the originals by then.
-            fixed = (self.running_mean.clone(), self.running_var.clone())  # type: ignore[union-attr]
-            return F.batch_norm(x, *fixed, self.weight, self.bias, False, 0.0, self.eps)
-        running = (self.running_mean, self.running_var) if self.remember else (None, None)
+            return super().forward(x)
+        running = (self.running_mean, self.running_var)
         normalised = [
             F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
             for part in (torch.split(x, self.group) if self.group else (x,))
@@ -153,36 +151,48 @@ class BatchNorm1d(_GroupedStatistics, nn.BatchNorm1d):
 
 
 def group_statistics(net: nn.Module, group: int | None) -> None:
-    """Let every batch norm in `net` take training statistics of `group` consecutive samples (None: the whole batch)."""
-    for module in net.modules():
+    """Let every batch norm in `net` take training statistics of `group` consecutive samples (None: the whole batch).
+
+    Raises `UserError` for a batch norm that knows no groups: one of PyTorch's own, say, in a backbone from elsewhere.
+    """
+    for name, module in net.named_modules():
         if isinstance(module, _GroupedStatistics):
             module.group = group
+        elif isinstance(module, _BatchNorm):
+            raise UserError(
+                f"{name or 'the network'} is a {type(module).__module__}.{type(module).__name__}, which cannot take "
+                "statistics per half-batch: build the network with dgnet.models.layers.BatchNorm1d and BatchNorm2d"
+            )
 
 
 @contextmanager
 def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
     """Inside, `net` is a fixed function: gradients run through it to its input, none is computed for its weights.
 
-    Dropout is off. Batch norms use their running statistics or, with `batch_statistics`, those of the batch at hand;
-    the running statistics stay untouched either way. The published method makes a deep copy for this; here is none.
+    Dropout is off. Batch norms, PyTorch's own included, use their running statistics or, with `batch_statistics`, those
+    of the batch at hand; the running statistics stay untouched either way. The published method makes a deep copy for
+    this; here is none.
     """
     learning = [p for p in net.parameters() if p.requires_grad]
-    modes = [(m, m.training, getattr(m, "remember", True)) for m in net.modules()]
+    modes = [(module, module.training) for module in net.modules()]
+    norms = [module for module in net.modules() if isinstance(module, _NormBase)]
+    statistics = [(norm, name, tensor) for norm in norms for name, tensor in norm.named_buffers(recurse=False)]
     try:
         for parameter in learning:
             parameter.requires_grad_(False)
-        for module, *_ in modes:
-            module.training = batch_statistics and isinstance(module, _GroupedStatistics)
-            if isinstance(module, _GroupedStatistics):
-                module.remember = False
+        for module, _ in modes:
+            module.training = batch_statistics and isinstance(module, _BatchNorm)
+        for norm, name, tensor in statistics:
+            # Copies take whatever moves. Backward reads them again, when a later pass may have moved the originals.
+            setattr(norm, name, tensor.clone())
         yield
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-        for module, training, remember in modes:
+        for module, training in modes:
             module.training = training
-            if isinstance(module, _GroupedStatistics):
-                module.remember = remember
+        for norm, name, tensor in statistics:
+            setattr(norm, name, tensor)
 
 
 def kaiming(weight: Tensor) -> None:
