@@ -282,6 +282,71 @@ def test_another_configuration_is_refused_by_its_key(
         joint(people, run, [], resume=True)
 
 
+@pytest.mark.parametrize("training", ["joint", "teacher"])
+def test_a_plan_shorter_than_what_is_done_is_refused_and_nothing_written(
+    people: Dataset, teacher: Path, tmp_path: Path, training: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    length = {"joint": "train.iterations", "teacher": "teacher.epochs"}[training]
+    afresh = ["--config", "tiny", *(["--teacher", str(teacher)] if training == "joint" else [])]
+    for asked, code in ((f"{length}=2", 0), (f"{length}=1", 2), (f"{length}=2", 0), (f"{length}=3", 0)):
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        options = ["--device", "cpu", *(["--resume"] if before else afresh)]
+        with pytest.raises(SystemExit) as left:
+            cli.main(["train", training, str(run), f"data.root={people.root}", asked, *options])
+        said = capsys.readouterr().err
+        assert left.value.code == code, said
+        if code:
+            assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+            refusal = (
+                rf"error: .*\.safetensors: \d iterations are done, and {length} asks for \d; raise {length}, or .*"
+            )
+            assert re.fullmatch(refusal, said.splitlines()[-1])
+
+
+WEIGHTS = ("image", "same_identity", "structure_code", "appearance_code", "cycle", "identity", "positive_identity",
+           "generated_identity", "adversarial", "teacher")  # fmt: skip
+IDLE = [f"loss.{name}=0" for name in WEIGHTS]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "no term that teaches a network has a weight in any of the 6 iterations"),
+        (["loss.r1=1"], "no term that teaches a network has a weight"),
+        (
+            ["loss.appearance_code=1"],
+            "no term that teaches a network has a weight",
+        ),  # its gradient is cut, as published
+        (["loss.cycle=1", "loss.warm_up.start=9"], "no term that teaches a network has a weight"),
+        (["loss.teacher=1", "model.appearance.heads=pcb"], "no term that teaches a network has a weight"),
+        (["loss.teacher=1", "loss.primary=0", "model.appearance.heads=one"], "no term that teaches a network"),
+        (["loss.identity=1", "train.half_batch=1"], r"train\.half_batch = 1: batch norm has no statistics of a single"),
+    ],
+)
+def test_a_training_that_makes_no_sense_is_refused_before_anything_is_written(
+    people: Dataset, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        joint(people, tmp_path / "run", [], [*IDLE, *overrides])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [["loss.identity=1"], ["loss.positive_identity=1"], ["loss.image=1"], ["loss.adversarial=1"],
+     ["loss.image=1", "train.half_batch=1", "model.appearance.batch_norm=whole_batch"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_any_single_term_is_a_training(people: Dataset, tmp_path: Path, overrides: list[str], precision: str) -> None:
+    file = joint(
+        people, tmp_path / "run", [], [*IDLE, "train.iterations=3", f"train.precision={precision}", *overrides]
+    )
+    assert file is not None
+    assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+
+
 def test_another_training_set_is_refused(people: Dataset, teacher: Path, tmp_path: Path) -> None:
     run, fewer = tmp_path / "run", tmp_path / "fewer"
     joint(people, run, [teacher], ["train.iterations=1"])

@@ -74,6 +74,7 @@ def train_teacher(
     plan = Plan(
         run=run,
         iterations=teacher.epochs * per_epoch,
+        length_key="teacher.epochs",
         seed=teacher.seed,
         checkpoint_every=per_epoch,
         keep=config.train.keep,

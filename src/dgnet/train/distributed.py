@@ -93,6 +93,8 @@ def _several() -> bool:
 
 
 def _average(tensors: list[Tensor]) -> None:
+    if not tensors:
+        return
     flat = torch.cat([t.flatten() for t in tensors])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()

@@ -20,6 +20,7 @@ from dgnet.train import distributed, setup
 from dgnet.train.batches import Augment, Batch, TwoStreams
 from dgnet.train.loop import Line, Loop, Plan, seed_of
 from dgnet.train.optim import joint_optimizers
+from dgnet.train.schedule import loss_weights
 from dgnet.train.step import JointStep
 from dgnet.weights import files
 from dgnet.weights.pretrained import perceptual_weights, pretrained
@@ -36,6 +37,7 @@ def train_joint(
     term is left out and must have no weight. Raises `UserError` for whatever in the configuration, the data or the
     files doesn't fit together; then nothing is written.
     """
+    _require_sense(config)
     device = distributed.start(device)
     config = setup.recorded(config, dataset)
     if teachers:
@@ -86,6 +88,7 @@ def train_joint(
     plan = Plan(
         run=run,
         iterations=train.iterations,
+        length_key="train.iterations",
         seed=train.seed,
         checkpoint_every=train.checkpoint_every,
         keep=train.keep,
@@ -111,6 +114,23 @@ def train_joint(
         files.save_model(file, net, config, "joint", photos.identities)
     distributed.wait()
     return file
+
+
+def _require_sense(config: Config) -> None:
+    """Raises `UserError` for a half-batch without statistics, and for weights that would teach nobody anything."""
+    appearance, iterations = config.model.appearance, config.train.iterations
+    if config.train.half_batch == 1 and appearance.batch_norm == "half_batch":
+        raise UserError(
+            "train.half_batch = 1: batch norm has no statistics of a single image; take train.half_batch=2 or more, "
+            "or model.appearance.batch_norm=whole_batch"
+        )
+    without = {"two": [], "one": ["fine_identity", "fine_grained"], "pcb": ["fine_identity", "fine_grained", "primary"]}
+    idle = without[appearance.heads] + (["appearance_code"] if appearance.gradient == "published" else [])
+    if not any(weight for name, weight in loss_weights(config.loss, iterations).items() if name not in idle):
+        raise UserError(
+            f"loss: no term that teaches a network has a weight in any of the {iterations} iterations, so nothing "
+            "would be learnt; give one a weight (loss.identity=1, say), or warm-ups an earlier start"
+        )
 
 
 def _baselines(config: Config) -> list[files.Loaded[Baseline]]:

@@ -44,6 +44,8 @@ class Plan:
     run: Path
     """Folder of the run."""
     iterations: int
+    length_key: str
+    """Of the configuration: what decides `iterations`."""
     seed: int
     checkpoint_every: int
     keep: int
@@ -80,7 +82,8 @@ class Loop(Generic[B]):
     def resume(self) -> None:
         """Continue from the newest whole checkpoint.
 
-        Raises `UserError` if it is of another configuration, training set or number of processes, or none is whole.
+        Raises `UserError` if it is of another configuration, training set or number of processes, is beyond the end of
+        the plan, or none is whole.
         """
         path, state = checkpoint.load_newest(self.folder)
         for key, value in self.plan.fingerprint.items():
@@ -89,6 +92,11 @@ class Loop(Generic[B]):
                     f"{path}: trained with {key} = {before}, not {value}; "
                     "continue with the same, or start a new run folder"
                 )
+        if (done := int(state["iteration"])) > self.plan.iterations:
+            raise UserError(
+                f"{path}: {done} iterations are done, and {self.plan.length_key} asks for {self.plan.iterations}; "
+                f"raise {self.plan.length_key}, or start a new run folder for a shorter run"
+            )
         try:
             self.module.load_state_dict(state["module"])
             self.optimizers.load_state_dict(state["optimizers"])
@@ -96,7 +104,7 @@ class Loop(Generic[B]):
             raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from error
         # The seed of the data order is each process's own, so of the order only the position is taken.
         self.stream.load_state_dict({**self.stream.state_dict(), "next": state["stream"]["next"]})
-        self.done = int(state["iteration"])
+        self.done = done
         console.notice(f"{self.plan.title}: going on after iteration {self.done} of {self.plan.iterations}")
 
     def run(self) -> bool:

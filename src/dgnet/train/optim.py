@@ -31,6 +31,7 @@ class Optimizers:
         self.device = device
         self.dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.stepped = False  # in this iteration
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the forward pass.
@@ -51,18 +52,25 @@ class Optimizers:
                 group["lr"] = rate * factor
 
     def descend(self, loss: Tensor, *names: str) -> None:
-        """Backward from `loss`, gradients averaged over processes, then a step of each optimiser in `names`."""
+        """Backward from `loss`, gradients averaged over processes, then a step of each optimiser in `names`.
+
+        An optimiser that nothing in `loss` teaches has no gradients, and no step.
+        """
         chosen = [self.by_name[name] for name in names]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         distributed.average_gradients(p for o in chosen for group in o.param_groups for p in group["params"])
         for optimizer in chosen:
-            self.scaler.step(optimizer)
+            if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+                self.scaler.step(optimizer)
+                self.stepped = True
 
     def finish(self) -> None:
         """End of the iteration: move the loss scale (fp16)."""
-        self.scaler.update()
+        if self.stepped:
+            self.scaler.update()
+        self.stepped = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"scaler": self.scaler.state_dict(), **{n: o.state_dict() for n, o in self.by_name.items()}}
