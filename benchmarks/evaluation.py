@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dgnet.evaluate.ranking import evaluate
+from dgnet.evaluate.evaluation import evaluate
 from dgnet.retrieval.feature_sets import Features, FeatureSet
+from dgnet.retrieval.prepared import Comparison, prepare
 from dgnet.retrieval.rerank import ReRanking, rerank
-from dgnet.retrieval.scores import prepare
 
 SIZES = {  # queries, gallery, identities, cameras
     "msmt17": (11659, 82161, 3060, 15),
@@ -167,9 +167,9 @@ def main() -> None:
     difference = report["largest_difference_of_ap"]
     print(f"  loops timed on {len(chosen)} queries and scaled up; average precisions differ by {difference:.0e}")
     if options.rerank:
-        prepared = prepare(feature_set, alpha=None, metric="cosine", device=options.device)
+        prepared = prepare(feature_set, Comparison(None), device=options.device)
         memory = Memory()
-        ours, _ = timed(lambda: rerank(prepared, ReRanking(), alpha=None))
+        ours, _ = timed(lambda: rerank(prepared, ReRanking()))
         extra = memory.stop()
         report["reranking"] = {
             "seconds": {"clock": ours[0], "processor": ours[1]},

@@ -19,8 +19,8 @@ from dgnet import config as configuration
 from dgnet import model as face
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
+from dgnet.evaluate.evaluation import evaluate
 from dgnet.evaluate.protocol import features
-from dgnet.evaluate.ranking import evaluate
 from dgnet.images.inputs import Photos
 from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet, build_baseline
@@ -92,7 +92,7 @@ def test_a_run_a_file_and_a_teacher_are_found(runs: Path) -> None:
     [
         ("begun", "a run that is not finished: no model.safetensors or teacher.safetensors yet; --resume continues it"),
         ("empty", "a folder without model.safetensors or teacher.safetensors"),
-        ("nowhere", "no such run folder or file"),
+        ("nowhere", "no such file"),
     ],
 )
 def test_what_is_no_model_is_told(runs: Path, name: str, says: str) -> None:

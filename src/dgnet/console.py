@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Iterable, Sequence
 
+from rich.box import HEAVY_HEAD, SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -82,9 +83,12 @@ def progress(*, speed_unit: str = "it") -> Progress:
     )
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table with a left-aligned first column and right-aligned figures; print it with `stdout.print`."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, plain: bool = False) -> Table:
+    """A table with a left-aligned first column and right-aligned figures; print it with `stdout.print`.
+
+    `plain` ones have no frame, for many columns on a narrow terminal.
+    """
+    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE if plain else HEAVY_HEAD)
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:

@@ -18,7 +18,8 @@ from dgnet.datasets.read import read_dataset
 from dgnet.datasets.records import Dataset, Split
 from dgnet.device import device_named
 from dgnet.drawn.dataset import Factors, swap_truth, synthesize
-from dgnet.evaluate.protocol import evaluate_alphas, features
+from dgnet.evaluate.evaluation import evaluate_alphas
+from dgnet.evaluate.protocol import evaluate_network, features
 from dgnet.evaluate.ranking import retrieve
 from dgnet.generate import edit
 from dgnet.generate.quality import colour_transfer, psnr, ssim
@@ -26,6 +27,7 @@ from dgnet.models.dgnet import DGNet
 from dgnet.pixels import Pixels
 from dgnet.report.page import Grid, Interpolation, Report, Retrieval, write_report
 from dgnet.retrieval.feature_sets import FeatureSet
+from dgnet.retrieval.prepared import Comparison
 from dgnet.train.baseline import train_teacher
 from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
@@ -61,9 +63,13 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
 
     loaded, baseline = load_joint(model, device), load_teacher(teacher, device)
     found = features(loaded.net, config, dataset, device)
-    ours = evaluate_alphas(loaded.net, found, config, "DG-Net", provenance={"weights": loaded.hash})
-    alone = features(baseline.net, config, dataset, device)
-    theirs = evaluate_alphas(baseline.net, alone, config, "teacher", provenance={"weights": baseline.hash})
+    protocol = {"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor}
+    ours = evaluate_alphas(
+        found, config.evaluate.alphas, name="DG-Net", provenance={"weights": loaded.hash}, **protocol
+    )
+    theirs = evaluate_network(
+        baseline.net, config, dataset, device, name="teacher", provenance={"weights": baseline.hash}
+    )
     for result in (*theirs, *ours):
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 
@@ -167,7 +173,7 @@ def _pictures(net: DGNet, held_out: Split, config: Config) -> _Pictures:
 
 def _retrieval(found: FeatureSet, dataset: Dataset, config: Config) -> Retrieval:
     queries = np.linspace(0, len(dataset.query) - 1, 6).astype(np.int64)
-    ranked, correct = retrieve(found, queries, 10, alpha=config.evaluate.alphas[0])
+    ranked, correct = retrieve(found, queries, 10, how=Comparison(config.evaluate.alphas[0]))
     size = (config.data.height, config.data.width)
     answers = edit.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
     photos = edit.read([dataset.query.paths[k] for k in queries], *size)

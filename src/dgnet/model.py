@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dgnet.config import Data
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
@@ -71,8 +73,8 @@ def weights_file(source: str | Path) -> Path:
             )
         raise UserError(f"{path}: a folder without {' or '.join(FINISHED)}; give a run's folder or a .safetensors file")
     if not path.exists():
-        shipped = f", or one of {', '.join(SHIPPED)}" if SHIPPED else ""
-        raise UserError(f"{path}: no such run folder or file{shipped}; hub:user/name fetches from the Hugging Face Hub")
+        shipped = f", nor is it one of {', '.join(SHIPPED)}" if SHIPPED else ""
+        raise UserError(f"{path}: no such file{shipped}")
     return path
 
 
@@ -166,12 +168,17 @@ class Model:
         """
         return self.embed(crop(pixels(frame, "frame"), boxes), parts=parts)
 
-    def evaluate(self, folder: str | Path, layout: str = "auto") -> list[Results]:
+    def evaluate(
+        self, folder: str | Path | None = None, layout: str = "auto", *, holdout: float | None = None, **options: Any
+    ) -> list[Results]:
         """The test protocol on a data set: one result per alpha, the first being that of `embed`.
 
         Args:
-            folder: the data set's folder (or table).
+            folder: the data set's folder (or table); by default the one that the model was trained on.
             layout: how it is laid out; `auto` looks.
+            holdout: share of its people who are held out as query and gallery, where it has none.
+            options: those of `dgnet.evaluate.protocol.evaluate_network` (name, alphas, reading) and of
+                `dgnet.evaluate.evaluation.evaluate` (ranks, divisor, metric, reranking, ...).
 
         Raises:
             UserError: the folder is no data set, or has no query or gallery images.
@@ -181,12 +188,15 @@ class Model:
             >>> 0 <= first.mAP_standard <= 1
             True
         """
-        from dgnet.datasets.read import read_dataset
+        from dgnet.datasets.read import of_config
 
-        dataset = read_dataset(folder, layout, need=("query", "gallery"))
-        found = protocol.features(self.net, self.config, dataset, self.device)
-        provenance = {"weights": self.loaded.hash, "data": str(dataset.root)}
-        return protocol.evaluate_alphas(self.net, found, self.config, dataset.name, provenance=provenance)
+        data = self.config.data if folder is None else Data(root=str(folder), layout=layout)
+        data = data if holdout is None else replace(data, holdout=holdout)
+        dataset = of_config(data, "query", "gallery", recorded=folder is None)
+        protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        return protocol.evaluate_network(
+            self.net, self.config, dataset, self.device, provenance={"weights": self.loaded.hash}, **options
+        )
 
     # Generate
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from dgnet.errors import UserError
 from dgnet.evaluate import ranking
-from dgnet.evaluate.ranking import alpha_sweep, evaluate, rank_correct, retrieve
+from dgnet.evaluate.evaluation import evaluate, evaluate_alphas
+from dgnet.evaluate.ranking import rank_correct, retrieve
 from dgnet.retrieval.feature_sets import Features, FeatureSet, load_features
-from dgnet.retrieval.scores import MatrixScores, prepare, score
+from dgnet.retrieval.prepared import Comparison, prepare
+from dgnet.retrieval.scores import MatrixScores
 
 GOLDEN = Path(os.environ.get("DGNET_GOLDEN") or Path(__file__).parents[1] / "golden") / "ranking.npz"
 
@@ -184,9 +186,9 @@ def close_together(spread, seed=0, *, queries=7, gallery=400, dimensions=96) -> 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-6, 0.0])
 def test_near_ties_are_ordered_exactly_and_alike_in_any_block(metric, spread):
-    prepared = prepare(close_together(spread).without_junk(), alpha=None, metric=metric)
+    prepared = prepare(close_together(spread), Comparison(None, metric))
     expected = literal(prepared.query, prepared.gallery, metric)
-    scores = score(prepared, alpha=None, metric=metric)
+    scores = prepared.scores()
     for block in (1, 3, None):
         ranks = rank_correct(scores, prepared.query, prepared.gallery, block=block)
         assert [ranks.of(query).tolist() for query in range(len(ranks))] == expected
@@ -194,7 +196,7 @@ def test_near_ties_are_ordered_exactly_and_alike_in_any_block(metric, spread):
 
 def test_a_product_alone_would_not_do():
     """The premise of exact scores: rows of one matrix product do order equal entries by chance."""
-    prepared = prepare(close_together(1e-6).without_junk(), alpha=None, metric="cosine")
+    prepared = prepare(close_together(1e-6), Comparison(None, "cosine"))
     rows = prepared.query.tensor() @ prepared.gallery.tensor().T
     scores = MatrixScores(rows)
     ranks = rank_correct(scores, prepared.query, prepared.gallery)
@@ -205,7 +207,7 @@ def test_a_product_alone_would_not_do():
 
 def test_slack_bounds_the_rounding_of_a_block():
     for metric in ("cosine", "euclidean"):
-        scores = score(prepare(close_together(1.0), alpha=None, metric=metric), alpha=None, metric=metric)
+        scores = prepare(close_together(1.0), Comparison(None, metric)).scores()
         queries, entries = scores.shape
         where = torch.arange(queries).repeat_interleave(entries), torch.arange(entries).repeat(queries)
         exact = scores.exact(*where).view(queries, entries)
@@ -248,16 +250,16 @@ def test_alpha_weighs_the_second_half():
     assert place == {0: 3, 0.5: 3, 2.1: 1, -1: 1}
     distances = {alpha: evaluate(feature_set, alpha=alpha, metric="euclidean", draws=0).first_hit[0] for alpha in place}
     assert distances == place  # for halves of unit length the two agree
-    sweep = alpha_sweep(feature_set, [0, 2.1], draws=0)
-    assert [(run.name, run.rank[1]) for run in sweep] == [("alpha 0", 0), ("alpha 2.1", 1)]
+    sweep = evaluate_alphas(feature_set, [0, 2.1], name="m", draws=0)
+    assert [(run.name, run.rank[1]) for run in sweep] == [("m, alpha 0", 0), ("m, alpha 2.1", 1)]
 
 
 def test_cosine_ignores_length_and_keeps_unit_lengths_untouched():
     feature_set = close_together(1.0)
     scaled = FeatureSet(*(Features(p.features * 7, p.identities, p.cameras) for _, p in feature_set.parts()))
     assert np.allclose(evaluate(feature_set).ap_standard, evaluate(scaled).ap_standard)
-    unit = prepare(feature_set, alpha=None, metric="cosine")
-    assert prepare(unit, alpha=None, metric="cosine").gallery.tensor().data_ptr() == unit.gallery.tensor().data_ptr()
+    unit = prepare(feature_set, Comparison(None))
+    assert prepare(unit.features, Comparison(None)).gallery.tensor().data_ptr() == unit.gallery.tensor().data_ptr()
 
 
 @pytest.mark.parametrize(

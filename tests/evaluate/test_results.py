@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
+from dgnet import console
 from dgnet.errors import UserError
-from dgnet.evaluate.ranking import evaluate
-from dgnet.evaluate.results import compare, load_results
+from dgnet.evaluate.compare import compare, names_of
+from dgnet.evaluate.evaluation import evaluate
+from dgnet.evaluate.results import load_all, load_results, save_all
 from dgnet.retrieval.feature_sets import Features, FeatureSet
 
 
@@ -82,23 +87,27 @@ def test_every_table_names_both_maps_and_the_divisor(feature_set):
     assert f"{100 * pair.rank1:.1f}/{100 * pair.mAP_standard:.1f}" in grid
 
 
+def side_by_side(runs, names=()):
+    return "\n".join(map(shown, compare(runs, names)))
+
+
 def test_runs_side_by_side(feature_set):
     runs = [evaluate(feature_set, alpha=alpha, name=f"alpha {alpha}") for alpha in (0.5, 0)]
-    text = shown(compare(runs))
-    for part in ("alpha 0.5", "mAP (standard)", "mAP (trapezoid)", "against the first"):
+    text = side_by_side(runs)
+    for part in ("alpha 0.5", "mAP (standard)", "95 %"):
         assert part in text
     change = 100 * (runs[1].mAP_standard - runs[0].mAP_standard)
     assert f"{change:+.2f} [" in text
     other = evaluate(feature_set, divisor="valid")
-    assert "against the first" not in shown(compare([runs[0], other]))
-    assert "valid" in shown(compare([runs[0], other]))
+    assert "+" not in side_by_side([runs[0], other])
+    assert "valid" in side_by_side([runs[0], other])
     with pytest.raises(UserError, match="at least two"):
         compare(runs[:1])
 
 
 def test_a_run_differs_from_itself_by_nothing(feature_set):
     run = evaluate(feature_set)
-    assert "+0.00 [+0.00, +0.00]" in shown(compare([run, run]))
+    assert "+0.00 [+0.00, +0.00]" in side_by_side([run, run])
 
 
 def test_a_file_that_is_no_evaluation(tmp_path):
@@ -112,3 +121,64 @@ def test_a_file_that_is_no_evaluation(tmp_path):
     path.write_text('{"format": 99}')
     with pytest.raises(UserError, match="another format"):
         load_results(path)
+
+
+def test_seeds_are_taken_together(feature_set):
+    runs = [evaluate(feature_set, alpha=alpha) for alpha in (0.5, 0.4, 0.0, 0.1)]
+    text = side_by_side(runs, ["joint-seed0", "joint-seed1", "alone-0", "alone-1"])
+    assert "joint (2)" in text
+    assert "alone (2)" in text
+    means = [np.mean([run.mAP_standard for run in runs[k : k + 2]]) for k in (0, 2)]
+    assert f"{100 * means[0]:.2f} ± " in text
+    assert f"{100 * (means[1] - means[0]):+.2f} [" in text
+    with pytest.raises(UserError, match="--names: 1 given for 4 evaluations"):
+        compare(runs, ["one"])
+
+
+def test_twelve_runs_fit_eighty_columns(feature_set):
+    run = evaluate(feature_set)
+    with console.stdout.capture() as captured:
+        console.stdout.size = (80, 25)
+        for table in compare([run] * 12, [f"market-joint-{k}" for k in range(12)]):
+            console.stdout.print(table, soft_wrap=False)
+    assert max(map(len, captured.get().splitlines())) <= 80
+
+
+def test_names_are_those_of_the_runs_folders():
+    assert names_of([Path("runs/a/e.json"), Path("runs/b/e.json")]) == ["a", "b"]
+    assert names_of([Path("runs/a/e.json"), Path("runs/a/f.json")]) == ["e", "f"]
+    assert names_of([Path("x/a/e.json"), Path("y/a/e.json"), Path("y/b/e.json")]) == ["a/e (1)", "a/e (2)", "b/e"]
+
+
+def test_every_alpha_is_kept(feature_set, tmp_path):
+    runs = [evaluate(feature_set, alpha=alpha, name=f"alpha {alpha}") for alpha in (0.5, 0, -1)]
+    save_all(runs, tmp_path / "all.json")
+    assert [run.name for run in load_all(tmp_path / "all.json")] == ["alpha 0.5", "alpha 0", "alpha -1"]
+    assert load_results(tmp_path / "all.json").figures() == runs[0].figures()
+    assert json.loads((tmp_path / "all.json").read_text())["figures"] == runs[0].figures()
+    runs[0].save(tmp_path / "one.json")
+    assert len(load_all(tmp_path / "one.json")) == 1
+
+
+JSON: list[bytes] = []  # of one evaluation, made once
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4), st.floats(0, 1))
+def test_a_damaged_file_is_read_or_refused_in_one_line(feature_set, tmp_path, changes, cut):
+    if not JSON:
+        JSON.append((evaluate(feature_set, verification=True, draws=9).to_json() + "\n").encode())
+    data = bytearray(JSON[0])
+    for place, value in changes:
+        data[int(place * (len(data) - 1))] = value
+    path = tmp_path / "damaged.json"
+    path.write_bytes(bytes(data[: int(cut * len(data))] if cut < 0.5 else data))
+    try:
+        read = load_results(path)
+        read.table()
+    except UserError as error:
+        said = str(error)
+    else:
+        said = str(path)
+    assert said.startswith(str(path))
+    assert "\n" not in said

@@ -59,7 +59,7 @@ def test_a_file_of_another_toolkit(tmp_path):
         ({"query_features": np.zeros(2, np.float32)}, r"shape \[2\]: \[images, dimensions\] is needed"),
         ({"query_features": np.float32(1)}, "is needed"),
         ({"query_features": np.zeros((2, 2), np.int64)}, "float16, float32 or float64 is needed"),
-        ({"query_ids": np.array([0.5, 1])}, "identities are of type float64: integers are needed"),
+        ({"query_ids": np.array([0.5, 1])}, "ids are not whole numbers"),
         ({"gallery_ids": np.array([], int), "gallery_features": np.zeros((0, 2), np.float32)}, "cameras have shape"),
         ({"multi_query_ids": np.array([1])}, "array 'multi_query_features' is missing"),
         ({"query_ids": np.array([object(), None])}, "not a readable .npz file of plain arrays"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgnet.errors import UserError
-from dgnet.evaluate.ranking import evaluate
+from dgnet.evaluate.evaluation import evaluate
 from dgnet.retrieval.feature_sets import Features, FeatureSet
-from dgnet.retrieval.rerank import ReRanking, expand_queries, rerank
-from dgnet.retrieval.scores import prepare
+from dgnet.retrieval.prepared import Comparison, prepare
+from dgnet.retrieval.rerank import ReRanking, rerank
 
 
 def clustered(queries, gallery, dimensions=8, people=6, seed=0, noise=0.7) -> FeatureSet:
@@ -71,19 +72,19 @@ def literal(query, gallery, k1, k2, weight):
 )
 def test_equals_the_literal_method(queries, gallery, k1, k2, weight, seed):
     feature_set = clustered(queries, gallery, seed=seed)
-    prepared = prepare(feature_set, alpha=None, metric="euclidean")
-    made = rerank(prepared, ReRanking(k1, k2, weight), alpha=None, block=7)
+    prepared = prepare(feature_set, Comparison(None, "euclidean"), block=7)
+    made = rerank(prepared, ReRanking(k1, k2, weight))
     expected = literal(feature_set.query.features, feature_set.gallery.features, k1, k2, weight)
     assert np.abs(made.numpy() - expected).max() < 1e-6
 
 
 def test_default_settings_on_a_larger_set_of_unit_halves():
-    feature_set = prepare(clustered(20, 150, people=12), alpha=0.5, metric="cosine")
+    feature_set = prepare(clustered(20, 150, people=12), Comparison(0.5))
     weigh = np.repeat([1.0, math.sqrt(0.5)], 4).astype(np.float32)
     expected = literal(
         feature_set.query.tensor().numpy() * weigh, feature_set.gallery.tensor().numpy() * weigh, 20, 6, 0.3
     )
-    made = rerank(feature_set, ReRanking(), alpha=0.5)
+    made = rerank(feature_set, ReRanking())
     assert np.abs(made.numpy() - expected).max() < 1e-6
 
 
@@ -95,19 +96,20 @@ def test_every_image_comes_first_among_its_own_neighbours_even_with_duplicates()
     )
     feature_set = FeatureSet(feature_set.query, twins)
     expected = literal(feature_set.query.features, twins.features, 5, 3, 0.3)
-    made = rerank(prepare(feature_set, alpha=None, metric="euclidean"), ReRanking(5, 3), alpha=None)
+    made = rerank(prepare(feature_set, Comparison(None, "euclidean")), ReRanking(5, 3))
     assert np.abs(made.numpy() - expected).max() < 1e-6
 
 
 def test_identical_images_do_no_harm():
     same = Features(np.ones((30, 4), np.float32), np.arange(30), np.full(30, -1))
-    made = rerank(prepare(FeatureSet(same, same), alpha=None, metric="cosine"), ReRanking(), alpha=None)
+    made = rerank(prepare(FeatureSet(same, same), Comparison(None)), ReRanking())
     assert torch.isfinite(made).all()
 
 
 def test_blocks_do_not_matter():
-    prepared = prepare(clustered(9, 90), alpha=None, metric="cosine")
-    at_once, one_by_one = (rerank(prepared, ReRanking(), alpha=None, block=block) for block in (None, 1))
+    at_once, one_by_one = (
+        rerank(prepare(clustered(9, 90), Comparison(None), block=block), ReRanking()) for block in (None, 1)
+    )
     assert torch.allclose(at_once, one_by_one, atol=1e-6)
 
 
@@ -124,7 +126,7 @@ def test_settings_that_cannot_be():
         with pytest.raises(UserError, match="would be right"):
             ReRanking(**settings_)
     with pytest.raises(UserError, match="k1 20 needs more than 20 images: there are 6"):
-        rerank(clustered(2, 4), ReRanking(), alpha=None)
+        rerank(prepare(clustered(2, 4), Comparison(None)), ReRanking())
 
 
 def test_query_expansion_by_hand():
@@ -132,9 +134,9 @@ def test_query_expansion_by_hand():
     gallery = Features(
         np.array([[0.6, 0.8], [0.8, 0.6], [-1, 0]], np.float32), np.array([1, 2, 3]), np.array([2, 2, 2])
     )
-    prepared = prepare(FeatureSet(query, gallery), alpha=None, metric="cosine")
-    one = expand_queries(prepared, 1, alpha=None, metric="cosine").query.tensor()
+    prepared = prepare(FeatureSet(query, gallery), Comparison(None))
+    one = prepared.expanded(1).query.tensor()
     assert one.tolist() == [pytest.approx([1.8 / math.sqrt(3.6), 0.6 / math.sqrt(3.6)])]
-    two = expand_queries(prepared, 2, alpha=None, metric="euclidean").query.tensor()
+    two = replace(prepared, how=Comparison(None, "euclidean")).expanded(2).query.tensor()
     assert two.tolist() == [pytest.approx([2.4 / 3, 1.4 / 3])]
     assert prepared.query.tensor().tolist() == [[1.0, 0.0]]

@@ -1,28 +1,29 @@
-"""`dgnet evaluate`: a model, or features of any toolkit, scored."""
+"""`dgnet evaluate`: a model, or features of any toolkit, scored; evaluations side by side."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from dgnet import config as configuration
 from dgnet import console
-from dgnet.cli.common import load
 from dgnet.errors import UserError
+
+if TYPE_CHECKING:
+    from dgnet.evaluate.results import Results
 
 
 def evaluate(
     weights: Positional[tuple[Path, ...]] = (),
     data: Path | None = None,
-    layout: str = "auto",
+    layout: str | None = None,
     holdout: float | None = None,
     features: Path | None = None,
     save_features: Path | None = None,
     json: Path | None = None,
     compare: tuple[Path, ...] = (),
+    names: tuple[str, ...] = (),
     alphas: tuple[float, ...] = (),
     ranks: tuple[int, ...] = (),
     flip: bool = True,
@@ -33,19 +34,23 @@ def evaluate(
     expand: int = 0,
     verification: bool = False,
     camera_pairs: bool = False,
-    device: str = "auto",
+    ignore_cameras: bool = False,
+    cache: Path | None = None,
+    on_unreadable: Literal["error", "skip"] = "error",
+    device: str | None = None,
 ) -> int:
     """Score a model on a data set, or features of any toolkit; or compare evaluations made before.
 
     Args:
-        weights: model.safetensors or teacher.safetensors
+        weights: a run folder, model.safetensors or teacher.safetensors
         data: the data set's folder; by default the one that the model was trained on
-        layout: how it is laid out
-        holdout: share of its people who are held out as query and gallery, where it has none; by default as trained
+        layout: how it is laid out; by default auto
+        holdout: share of its people held out as query and gallery, where it has none; by default as trained
         features: score this .npz (query_features, query_ids, query_cameras, the same with gallery_) instead of a model
         save_features: write the features to this .npz
-        json: write the results to this file (of several alphas, those of the first)
+        json: write the results, of every alpha, to this file
         compare: JSON files of evaluations to set side by side
+        names: what to call them; by default their run's folder
         alphas: weights of the fine-grained half of the query; by default those of the configuration
         ranks: the k of the rank-k figures; by default those of the configuration
         flip: whether a model sees the mirror image, too
@@ -56,56 +61,88 @@ def evaluate(
         expand: average query expansion with so many answers
         verification: also ROC figures of pairs
         camera_pairs: also a table per pair of cameras
-        device: auto, cpu, cuda or cuda:N
+        ignore_cameras: count answers by the query's own camera, too: for data with one camera
+        cache: folder for decoded photos; by default they are kept in memory
+        on_unreadable: stop at photos that cannot be read, or name them and go on without them
+        device: auto (the default), cpu, cuda or cuda:N
     """
-    from dgnet.datasets.read import of_config
-    from dgnet.device import device_named
-    from dgnet.evaluate import protocol, ranking, results
-    from dgnet.retrieval import feature_sets as feature_set
-    from dgnet.retrieval.rerank import ReRanking
-
+    reading: dict[str, Any] = {
+        "--layout": layout,
+        "--holdout": holdout,
+        "--no-flip": not flip,
+        "--cache": cache,
+        "--data": data,
+    }
+    reading |= {"--on-unreadable": on_unreadable == "skip"}
+    scoring: dict[str, Any] = {"--alphas": alphas, "--ranks": ranks, "--divisor": divisor, "--multi-query": multi_query}
+    scoring |= {"--rerank": rerank, "--expand": expand, "--verification": verification, "--camera-pairs": camera_pairs}
+    scoring |= {"--ignore-cameras": ignore_cameras, "--metric": metric != "cosine", "--json": json}
+    scoring |= {"--save-features": save_features}
     if compare:
-        console.stdout.print(results.compare([results.load_results(path) for path in compare]))
-        return 0
+        _refuse("--compare", {**reading, **scoring, "--features": features, "a model": weights, "--device": device})
+        return _compare(compare, names)
+    if names:
+        raise UserError("--names: names the evaluations of --compare; there are none")
     if (features is None) == (len(weights) != 1):
         raise UserError("evaluate: give one file of weights, or --features FILE.npz, or --compare FILE FILE ...")
-    protocol_of, chosen = configuration.Evaluate(), alphas or (None,)
     if features is not None:
-        found, name = feature_set.load_features(features), features.stem
-        provenance = {"features": found.feature_hash()}
+        _refuse("--features", reading)
+    if data is None and layout is not None:
+        raise UserError("--layout: says how the folder of --data is laid out; there is none")
+
+    from dgnet.retrieval.rerank import ReRanking
+
+    options: dict[str, Any] = {
+        "metric": metric, "multi_query": multi_query, "expand": expand, "verification": verification,
+        "camera_pairs": camera_pairs, "ignore_cameras": ignore_cameras, "reranking": ReRanking() if rerank else None,
+    }  # fmt: skip
+    options |= {key: value for key, value in {"ranks": ranks, "divisor": divisor}.items() if value}
+    if features is not None:
+        results = _of_features(features, alphas, save_features, device, options)
     else:
-        loaded = load(weights[0], device)
-        where = loaded.config.data if data is None else configuration.Data(root=str(data), layout=layout)
-        where = where if holdout is None else replace(where, holdout=holdout)
-        photos = of_config(where, "query", "gallery", recorded=data is None)
-        if alphas and not protocol.has_halves(loaded.net):
-            raise UserError(f"--alphas: the features of {weights[0]} have no fine-grained half to be weighed")
-        found = protocol.features(loaded.net, loaded.config, photos, device_named(device), flip=flip)
-        views = "image and mirror image" if flip else "image"
-        name, provenance = photos.name, {"weights": loaded.hash, "data": str(photos.root), "views": views}
-        protocol_of = loaded.config.evaluate
-        if not alphas and protocol.has_halves(loaded.net):
-            chosen = protocol_of.alphas
-    if save_features is not None:
-        feature_set.save_features(found, save_features)
-    for number, alpha in enumerate(chosen):
-        result = ranking.evaluate(
-            found,
-            alpha=alpha,
-            metric=metric,
-            ranks=ranks or protocol_of.ranks,
-            divisor=divisor or protocol_of.divisor,
-            multi_query=multi_query,
-            expand=expand,
-            reranking=ReRanking() if rerank else None,
-            verification=verification,
-            camera_pairs=camera_pairs,
-            name=name if alpha is None else f"{name}, alpha {alpha:g}",
-            provenance=provenance,
-        )
+        from dgnet.evaluate.protocol import Reading
+        from dgnet.model import load
+
+        model = load(weights[0], device or "auto")
+        options |= {"reading": Reading(flip, cache, on_unreadable), "alphas": alphas, "save_features": save_features}
+        results = model.evaluate(data, layout or "auto", holdout=holdout, **options)
+    for result in results:
         console.stdout.print(result.table())
         if camera_pairs:
             console.stdout.print(result.camera_table())
-        if json is not None and number == 0:
-            result.save(json)
+    if json is not None:
+        from dgnet.evaluate.results import save_all
+
+        save_all(results, json)
     return 0
+
+
+def _of_features(
+    file: Path, alphas: tuple[float, ...], save: Path | None, device: str | None, options: dict[str, Any]
+) -> list[Results]:
+    from dgnet.device import device_named
+    from dgnet.evaluate.evaluation import evaluate_alphas
+    from dgnet.retrieval.feature_sets import load_features, save_features
+
+    found = load_features(file)
+    if save is not None:
+        save_features(found, save)
+    where = None if device is None else device_named(device)
+    provenance = {"features": found.feature_hash()}
+    return evaluate_alphas(found, alphas or (None,), name=file.stem, provenance=provenance, device=where, **options)
+
+
+def _compare(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
+    from dgnet.evaluate.compare import compare, names_of
+    from dgnet.evaluate.results import load_results
+
+    for table in compare([load_results(path) for path in files], names or names_of(files)):
+        console.stdout.print(table)
+    return 0
+
+
+def _refuse(main: str, others: dict[str, Any]) -> None:
+    """Raise where something is asked for that means nothing beside `main`."""
+    given = [option for option, value in others.items() if value not in (None, False, (), 0)]
+    if given:
+        raise UserError(f"{main} with {given[0]}: {given[0]} means nothing there; leave one of them out")

@@ -1,45 +1,101 @@
-"""The test protocol on a network and a data set: features of every split, then the rankings (reference, section 6)."""
+"""The test protocol on a network and a data set: features of every split, then the rankings (docs/method.md)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset, Split
-from dgnet.evaluate.ranking import evaluate
+from dgnet.errors import UserError
+from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.results import Results
 from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
+from dgnet.retrieval import feature_sets
 from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.retrieval.features import extract
 
 
-def photos(split: Split, config: Config) -> tuple[ImageStore, Split]:
-    """The images of a split at the network's size, and the split without those that could not be read."""
-    data = config.data
-    cache = Path(data.cache) if data.cache else None
-    store = ImageStore(split.paths, data.height, data.width, cache, data.on_unreadable)
-    return store, split.subset(store.kept)
+@dataclass(frozen=True)
+class Reading:
+    """How the photos of a test are read and seen."""
+
+    flip: bool = True
+    """Whether a network sees the mirror image, too."""
+    cache: Path | None = None
+    """Folder for decoded photos; none: they are kept in memory."""
+    on_unreadable: Literal["error", "skip"] = "error"
+    """Stop at photos that cannot be read, or name them and go on without them."""
+
+
+PLAIN = Reading()
+
+
+def evaluate_network(
+    net: DGNet | Baseline,
+    config: Config,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    name: str = "",
+    alphas: Sequence[float] = (),
+    reading: Reading = PLAIN,
+    provenance: dict[str, Any] | None = None,
+    save_features: Path | None = None,
+    **options: Any,
+) -> list[Results]:
+    """The test protocol: one result per alpha, in their order; a single one where the feature has no halves.
+
+    Args:
+        alphas: by default those of the configuration; they mean nothing to a feature without halves.
+        reading: how photos are read.
+        save_features: a file (.npz) to write the features to, too.
+        options: those of `evaluate`; ranks and divisor are by default the configuration's.
+
+    Raises:
+        UserError: a split that is missing, photos that cannot be read, options that cannot be.
+    """
+    if alphas and not has_halves(net):
+        raise UserError(f"--alphas {list(alphas)}: features of this network have no fine-grained half to be weighed")
+    found = features(net, config, dataset, device, reading)
+    if save_features is not None:
+        feature_sets.save_features(found, save_features)
+    return evaluate_alphas(
+        found,
+        (alphas or config.evaluate.alphas) if has_halves(net) else (None,),
+        name=name or dataset.name,
+        provenance={"data": str(dataset.root), "views": _views(reading), **(provenance or {})},
+        **{"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor, **options},
+    )
 
 
 def features(
-    net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, *, flip: bool = True
+    net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, reading: Reading = PLAIN
 ) -> FeatureSet:
     """Features of query, gallery and any multi-query images. Raises `UserError` if one of the first two is missing."""
     dataset.require("query", "gallery")
 
     def of(split: Split) -> Features:
-        store, kept = photos(split, config)
-        extracted: Tensor = extract(net, store, config.evaluate.batch, device, flip)
-        return Features(extracted, kept.identities, kept.cameras)
+        data = config.data
+        store = ImageStore(split.paths, data.height, data.width, reading.cache, reading.on_unreadable)
+        kept = split.subset(store.kept)
+        return Features(extract(net, store, config.evaluate.batch, device, reading.flip), kept.identities, kept.cameras)
 
     many = dataset.multi_query
-    return FeatureSet(of(dataset.query), of(dataset.gallery), of(many) if many is not None and len(many) else None)
+    return FeatureSet(
+        of(dataset.query),
+        of(dataset.gallery),
+        of(many) if many is not None and len(many) else None,
+        dataset.words("camera"),
+    )
 
 
 def has_halves(net: DGNet | Baseline) -> bool:
@@ -47,22 +103,21 @@ def has_halves(net: DGNet | Baseline) -> bool:
     return isinstance(net, DGNet) and net.appearance.kind == "two"
 
 
-def evaluate_alphas(
-    net: DGNet | Baseline, feature_set: FeatureSet, config: Config, name: str, **options: Any
-) -> list[Results]:
-    """One result per alpha of the configuration, named after it; a single one where the feature has no halves.
+def warn_of_acquaintances(dataset: Dataset, trained_on: Config, identities: Sequence[int]) -> None:
+    """Say so where people of a test were trained on: the figures then tell how well the network remembers them.
 
-    `options` go to `evaluate`.
+    Identities are numbers of one data set, so only the set that the network was trained on is asked.
     """
-    protocol = config.evaluate
-    return [
-        evaluate(
-            feature_set,
-            alpha=alpha,
-            ranks=protocol.ranks,
-            divisor=protocol.divisor,
-            name=name if alpha is None else f"{name}, alpha {alpha:g}",
-            **options,
+    if str(dataset.root) != trained_on.data.root or trained_on.data.join:
+        return
+    tested = np.union1d(dataset.query.people, dataset.gallery.people)
+    known = np.intersect1d(tested, np.asarray(identities, np.int64))
+    if len(known):
+        console.warn(
+            f"{len(known)} of the {len(tested)} people of this test were trained on: these figures say how well the "
+            "network remembers them, not how well it knows others (data.holdout keeps people apart)"
         )
-        for alpha in (protocol.alphas if has_halves(net) else (None,))
-    ]
+
+
+def _views(reading: Reading) -> str:
+    return "image and mirror image" if reading.flip else "image"

@@ -17,9 +17,9 @@ from rich.table import Table
 import dgnet
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.evaluate.metrics import Floats, Ints, bootstrap, cumulative_match
+from dgnet.evaluate.metrics import Floats, Ints, cumulative_match
 from dgnet.evaluate.verification import Verification
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 
 FORMAT = 1
 
@@ -28,8 +28,8 @@ FORMAT = 1
 class CameraPair:
     """Queries of one camera against the gallery of another: only those with a correct answer there count."""
 
-    query_camera: int
-    gallery_camera: int
+    query_camera: int | str
+    gallery_camera: int | str
     queries: int
     rank1: float
     mAP_standard: float
@@ -113,23 +113,23 @@ class Results:
 
     def table(self) -> Table:
         """Headline figures in per cent with their intervals, for `console.stdout.print`."""
-        rows = [[_label(key), _percent(value), _interval(self, key)] for key, value in self.figures().items()]
+        rows = [[label(key), percent(value), _interval(self, key)] for key, value in self.figures().items()]
         if self.verification is not None:
             for rate, share in self.verification.tpr_at.items():
-                rows.append([f"TPR at FPR {rate:g}", _percent(share), ""])
+                rows.append([f"TPR at FPR {rate:g}", percent(share), ""])
         rows.append(["queries with an answer / all", f"{self.valid_queries} / {self.queries}", ""])
         made = console.table(self.name or "evaluation", ["", "%", "95 %"], rows)
         options = {"divisor": f"{self.divisor} queries"} | self.protocol
-        made.caption = ", ".join(f"{key} {_plain(value)}" for key, value in options.items() if value)
+        made.caption = ", ".join(f"{key} {plain(value)}" for key, value in options.items() if value)
         made.caption_justify = "left"
         return made
 
     def camera_table(self) -> Table:
         """Rank-1 / standard mAP in per cent, query cameras down, gallery cameras across."""
         pairs = {(pair.query_camera, pair.gallery_camera): pair for pair in self.camera_pairs or []}
-        down, across = (sorted({key[side] for key in pairs}) for side in (0, 1))
+        down, across = (list(dict.fromkeys(key[side] for key in pairs)) for side in (0, 1))
 
-        def cell(key: tuple[int, int]) -> str:
+        def cell(key: tuple[int | str, int | str]) -> str:
             return f"{100 * pairs[key].rank1:.1f}/{100 * pairs[key].mAP_standard:.1f}" if key in pairs else "-"
 
         rows = [[str(a), *(cell((a, b)) for b in across)] for a in down]
@@ -149,57 +149,52 @@ class Results:
             part.write_text(self.to_json() + "\n", encoding="utf-8")
 
 
+def save_all(results: Sequence[Results], path: Path) -> None:
+    """Write evaluations, one per alpha, to a JSON file: the first as `Results.save` writes it, and `others`."""
+    first, others = results[0].to_json(), ",\n".join(each.to_json() for each in results[1:])
+    with replacing(path) as part:
+        part.write_text(f'{first.removesuffix("}").rstrip()},\n"others": [{others}]\n}}\n', encoding="utf-8")
+
+
 def load_results(path: Path) -> Results:
-    """Read what `Results.save` wrote. Raises UserError naming the file."""
+    """The first evaluation of a file that `Results.save` or `save_all` wrote. Raises UserError naming the file."""
+    return load_all(path)[0]
+
+
+def load_all(path: Path) -> list[Results]:
+    """Every evaluation of such a file, also of those of 0.1.0. Raises UserError naming the file."""
+    path = expanded(path)
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-        if read["format"] != FORMAT:
-            raise UserError(f"{path}: results of another format: evaluate again with this version")
-        for derived in ("format", "figures", "cmc"):
-            del read[derived]
-        for key in ("ap_standard", "ap_trapezoid", "inp", "precision_recall"):
-            read[key] = np.asarray(read[key], np.float64)
-        read["first_hit"] = np.asarray(read["first_hit"], np.int64)
-        read["ranks"] = tuple(read["ranks"])
-        read["intervals"] = {key: (low, high) for key, (low, high) in read["intervals"].items()}
-        if read["verification"] is not None:
-            tests = read["verification"]
-            tests["tpr_at"] = {float(rate): share for rate, share in tests["tpr_at"].items()}
-            tests |= {key: np.asarray(tests[key], np.float64) for key in ("curve_fpr", "curve_tpr")}
-            read["verification"] = Verification(**tests)
-        if read["camera_pairs"] is not None:
-            read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
-        return Results(**read)
+        return [_from_json(read), *(_from_json(other) for other in read.get("others", []))]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, OverflowError) as error:
         raise UserError(f"{path}: not the JSON of an evaluation ({type(error).__name__}: {error})") from error
 
 
-def compare(runs: Sequence[Results], *, draws: int = 1000, seed: int = 0) -> Table:
-    """Several runs side by side in per cent, with intervals; below, each option in which they differ.
-
-    Where runs share queries (same labels, same divisor) their mAP also gets a paired interval of the difference to the
-    first run: one that excludes 0 is a difference that the choice of queries does not explain.
-    """
-    if len(runs) < 2:
-        raise UserError("comparing needs at least two evaluations")
-    keys = [key for key in runs[0].figures() if all(key in run.figures() for run in runs)]
-    rows = [
-        [_label(key), *(f"{_percent(run.figures()[key])} {_interval(run, key)}".strip() for run in runs)]
-        for key in keys
-    ]
-    difference = [_difference(runs[0], run, draws, seed) for run in runs[1:]]
-    if any(difference):
-        rows.append(["mAP (standard) against the first", "", *difference])
-    rows.append(["queries with an answer / all", *(f"{run.valid_queries} / {run.queries}" for run in runs)])
-    options = [run.protocol | {"divisor": run.divisor, "gallery": run.gallery} for run in runs]
-    for key in dict.fromkeys(key for option in options for key in option):
-        values = [_plain(option.get(key, "-")) for option in options]
-        if len(set(values)) > 1:
-            rows.append([key, *values])
-    names = [run.name or f"run {number}" for number, run in enumerate(runs, 1)]
-    return console.table("side by side, % with 95 % intervals", ["", *names], rows)
+def _from_json(read: Any) -> Results:
+    if read["format"] != FORMAT:
+        raise UserError("results of another format: evaluate again with this version")
+    read = {key: value for key, value in read.items() if key not in ("format", "figures", "cmc", "others")}
+    for key in ("ap_standard", "ap_trapezoid", "inp", "precision_recall"):
+        read[key] = np.asarray(read[key], np.float64)
+    read["first_hit"] = np.asarray(read["first_hit"], np.int64)
+    lengths = {len(read[key]) for key in ("first_hit", "ap_standard", "ap_trapezoid", "inp")}
+    if lengths != {read["queries"]} or not read["queries"]:
+        raise ValueError(f"{read['queries']} queries, but lists of {sorted(lengths)}")
+    read["ranks"] = tuple(int(k) for k in read["ranks"])
+    read["intervals"] = {key: (float(low), float(high)) for key, (low, high) in read["intervals"].items()}
+    if read["verification"] is not None:
+        tests = read["verification"]
+        tests["tpr_at"] = {float(rate): share for rate, share in tests["tpr_at"].items()}
+        tests |= {key: np.asarray(tests[key], np.float64) for key in ("curve_fpr", "curve_tpr")}
+        read["verification"] = Verification(**tests)
+    if read["camera_pairs"] is not None:
+        read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
+    return Results(**read)
 
 
 def versions() -> dict[str, str]:
@@ -212,24 +207,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def _difference(first: Results, other: Results, draws: int, seed: int) -> str:
-    labels = [run.provenance.get("labels") for run in (first, other)]
-    if labels[0] is None or labels[0] != labels[1] or first.divisor != other.divisor:
-        return ""
-    if not np.array_equal(first.first_hit > 0, other.first_hit > 0):
-        return ""
-    change = other.per_query()["mAP_standard"] - first.per_query()["mAP_standard"]
-    low, high = bootstrap({"change": change}, draws=draws, seed=seed)["change"]
-    return f"{100 * change.mean():+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-
-
-def _label(key: str) -> str:
+def label(key: str) -> str:
     if key.startswith("rank"):
         return f"rank-{key[4:]}"
     return {"mAP_standard": "mAP (standard)", "mAP_trapezoid": "mAP (trapezoid)"}.get(key, key)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
@@ -237,9 +221,9 @@ def _interval(run: Results, key: str) -> str:
     return "[{:.2f}, {:.2f}]".format(*(100 * end for end in run.intervals[key])) if key in run.intervals else ""
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {_plain(part)}" for key, part in value.items())
+        return " ".join(f"{key} {plain(part)}" for key, part in value.items())
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 
 Ids = NDArray[np.int64]
 PARTS = ("query", "gallery", "multi_query")
+JUNK, DISTRACTOR, UNKNOWN_CAMERA = -1, 0, -1  # among identities, and among cameras
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Features:
     cameras: Ids
 
     def __post_init__(self) -> None:
-        if self.features.ndim != 2:
+        if self.features.ndim != 2 or (len(self.features) and not self.features.shape[1]):
             raise UserError(f"features have shape {list(self.features.shape)}: [images, dimensions] is needed")
         for name in ("identities", "cameras"):
             labels = np.asarray(getattr(self, name))
@@ -72,6 +73,8 @@ class FeatureSet:
     query: Features
     gallery: Features
     multi_query: Features | None = None
+    camera_words: Mapping[int, str] = field(default_factory=dict)
+    """What cameras are called, where they have names."""
 
     def __post_init__(self) -> None:
         for name, part in self.parts():
@@ -92,10 +95,17 @@ class FeatureSet:
 
     def without_junk(self) -> FeatureSet:
         """The same with the gallery's junk (identity -1) left out."""
-        keep = self.gallery.identities != -1
+        keep = self.gallery.identities != JUNK
         if not keep.any():
             raise UserError("every gallery entry is junk (identity -1): nothing is left to rank")
         return self if keep.all() else replace(self, gallery=self.gallery.subset(keep))
+
+    def without_cameras(self) -> FeatureSet:
+        """The same with every camera unknown, so that nothing is left out for its camera."""
+        parts: dict[str, Any] = {}
+        for name, part in self.parts():
+            parts[name] = replace(part, cameras=np.full(len(part), UNKNOWN_CAMERA))
+        return replace(self, **parts)
 
     def label_hash(self) -> str:
         """SHA-256 of all identities and cameras in their order: equal for equal queries against an equal gallery."""
@@ -145,38 +155,100 @@ def pool_queries(feature_set: FeatureSet, how: Literal["mean", "max"]) -> Featur
 def load_features(path: Path) -> FeatureSet:
     """Read a `.npz` file: `query_features [N, D]`, `query_ids [N]`, `query_cameras [N]`, and the same for `gallery_`.
 
-    `multi_query_` arrays are read where present. Cameras may be missing (then unknown, -1). Nothing is unpickled.
+    `multi_query_` arrays are read where present. Cameras may be missing (then unknown, -1). Identities and cameras are
+    whole numbers, or words: a word `junk` is -1, `distractor` 0, an empty camera unknown. Nothing is unpickled.
     Raises UserError naming file and array.
     """
+    path = expanded(path)
+    arrays = _arrays_of(path)
+    parts = [name for name in PARTS if name != "multi_query" or any(key.startswith("multi_query_") for key in arrays)]
+    for name in parts:
+        for kind in ("features", "ids"):
+            if f"{name}_{kind}" not in arrays:
+                found = ", ".join(sorted(arrays)) or "none of the expected arrays"
+                raise UserError(f"{path}: array '{name}_{kind}' is missing (found: {found})")
+    try:
+        people, _ = _numbered(arrays, "ids", parts, {"junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR})
+        cameras, words = _numbered(arrays, "cameras", parts, {"": UNKNOWN_CAMERA})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+    def part(name: str) -> Features:
+        features: Any = arrays[f"{name}_features"]
+        if features.dtype.kind == "f":
+            wide = features.dtype.itemsize > 8
+            features = features.astype(np.float64 if wide else features.dtype.newbyteorder("="), copy=False)
+        unknown = np.full(len(features) if features.ndim else 0, UNKNOWN_CAMERA)
+        try:
+            return Features(features, people[name], cameras.get(name, unknown))
+        except UserError as error:
+            raise UserError(f"{path}: {name}: {error}") from error
+
+    read = {name: part(name) for name in parts}
+    try:
+        return FeatureSet(read["query"], read["gallery"], read.get("multi_query"), words)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _arrays_of(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with loaded as file:
-            arrays = {key: file[key] for key in file.files if key.startswith(PARTS)}
+            return {key: file[key] for key in file.files if key.startswith(PARTS)}
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+    except Exception as error:  # a damaged archive can fail in any way
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from error
 
-    def part(name: str) -> Features:
-        for kind in ("features", "ids"):
-            if f"{name}_{kind}" not in arrays:
-                found = ", ".join(sorted(arrays)) or "none of the expected arrays"
-                raise UserError(f"{path}: array '{name}_{kind}' is missing (found: {found})")
-        features, identities = arrays[f"{name}_features"], arrays[f"{name}_ids"]
-        cameras = arrays.get(f"{name}_cameras", np.full(len(features) if features.ndim else 0, -1))
-        try:
-            return Features(features, identities, cameras)
-        except UserError as error:
-            raise UserError(f"{path}: {name}: {error}") from error
 
-    several = part("multi_query") if any(key.startswith("multi_query_") for key in arrays) else None
+def _numbered(
+    arrays: Mapping[str, NDArray[np.generic]], kind: str, parts: Sequence[str], special: Mapping[str, int]
+) -> tuple[dict[str, Ids], dict[int, str]]:
+    """The ids or cameras of every part as numbers, the same in all, and the words that they stand for.
+
+    Whole numbers, written as such, as floats or as words, keep their value; other words are numbered from 1.
+    """
+    said = {name: arrays[f"{name}_{kind}"] for name in parts if f"{name}_{kind}" in arrays}
+    for name, labels in said.items():
+        if labels.dtype.kind not in "iufUS":
+            raise UserError(f"{name}: {kind} are of type {labels.dtype}: whole numbers or words are needed")
+        if labels.ndim != 1:
+            raise UserError(f"{name}: {kind} have shape {list(labels.shape)}: [images] is needed")
+    if all(labels.dtype.kind in "iuf" for labels in said.values()):
+        return {name: _whole(name, kind, labels) for name, labels in said.items()}, {}
+    text = {name: _words(name, kind, labels) for name, labels in said.items()}
+    words = {word for labels in text.values() for word in labels}
+    ordinary = sorted(words - special.keys())
+    if all(re.fullmatch(r"-?\d{1,9}", word) for word in ordinary):
+        number = {word: int(word) for word in ordinary} | dict(special)
+        names: dict[int, str] = {}
+    else:
+        number = {word: place for place, word in enumerate(ordinary, start=1)} | dict(special) | {"-1": JUNK}
+        names = {number[word]: word for word in ordinary}
+    return {name: np.array([number[word] for word in labels], np.int64) for name, labels in text.items()}, names
+
+
+def _words(name: str, kind: str, labels: NDArray[np.generic]) -> list[str]:
     try:
-        return FeatureSet(part("query"), part("gallery"), several)
-    except UserError as error:
-        message = str(error)
-        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+        if labels.dtype.kind == "S":
+            return [bytes(word).decode() for word in labels.tolist()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: {kind} hold bytes that are no UTF-8") from error
+    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in labels.tolist()]
+
+
+def _whole(name: str, kind: str, labels: NDArray[np.generic]) -> Ids:
+    values = np.asarray(labels)
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values) & (values == np.round(values))).all():
+            raise UserError(f"{name}: {kind} are not whole numbers: {values.ravel()[:3].tolist()} ...")
+    elif len(values) and int(values.max()) >= 2**62:
+        raise UserError(f"{name}: {kind} hold {values.max()}: numbers below {2**62} are needed")
+    return values.astype(np.int64)
 
 
 def save_features(feature_set: FeatureSet, path: Path, *, half: bool = False) -> None:

@@ -1,15 +1,15 @@
-"""Better rankings from the gallery itself, without labels: k-reciprocal re-ranking and average query expansion."""
+"""A better ranking from the gallery itself, without labels: k-reciprocal re-ranking."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dgnet.errors import UserError
-from dgnet.retrieval.feature_sets import FeatureSet
-from dgnet.retrieval.scores import FeatureScores, Metric, nearest, one_thread, over_blocks, rows, score, unit, weigh
+from dgnet.retrieval.prepared import Prepared
+from dgnet.retrieval.scores import FeatureScores, nearest, one_thread, over_blocks, rows, weigh
 
 ELEMENTS = 2**22  # compared at once
 
@@ -28,13 +28,7 @@ class ReRanking:
 
 
 @torch.no_grad()
-def rerank(
-    feature_set: FeatureSet,
-    settings: ReRanking,
-    *,
-    alpha: float | None,
-    block: int | None = None,
-) -> Tensor:
+def rerank(prepared: Prepared, settings: ReRanking) -> Tensor:
     """k-reciprocal distances of prepared features, float32 `[Q, G]` (Zhong et al., CVPR 2017); lower is more alike.
 
     All images, queries first, form one set of N. d(i, j) is the squared distance, divided by the largest of row i.
@@ -44,9 +38,10 @@ def rerank(
     then averaged over the k2 nearest of i. The result is (1 - weight) Jaccard(V_i, V_j) + weight d(i, j), with
     Jaccard = 1 - m / (2 - m), m = sum min(V_i, V_j).
     """
-    both = torch.cat([weigh(part.tensor(), alpha, 0.5) for part in (feature_set.query, feature_set.gallery)])
+    alpha, block = prepared.how.alpha, prepared.block
+    both = torch.cat([weigh(part.tensor(), alpha, 0.5) for part in (prepared.query, prepared.gallery)])
     scores = FeatureScores(both, both, "euclidean")
-    queries, total = len(feature_set.query), len(both)
+    queries, total = len(prepared.query), len(both)
     if settings.k1 + 1 > total:
         raise UserError(f"re-ranking with k1 {settings.k1} needs more than {settings.k1} images: there are {total}")
     neighbours, farthest, original = _all_neighbours(scores, queries, max(settings.k1 + 1, settings.k2), block)
@@ -73,33 +68,6 @@ def rerank(
     return original
 
 
-@torch.no_grad()
-def expand_queries(
-    feature_set: FeatureSet, count: int, *, alpha: float | None, metric: Metric, block: int | None = None
-) -> FeatureSet:
-    """Average query expansion (Chum et al., ICCV 2007): each query becomes its mean with its `count` best answers.
-
-    Takes prepared features; for `cosine` the mean is brought back to unit length (each half, with an alpha). The best
-    answers come from the whole gallery, whatever their labels. Raises UserError for a count beyond the gallery.
-    """
-    if not 1 <= count <= len(feature_set.gallery):
-        raise UserError(f"query expansion by {count}: 1 to {len(feature_set.gallery)} (the gallery) would be right")
-    scores = score(feature_set, alpha=alpha, metric=metric)
-    gallery = feature_set.gallery.tensor()
-    query = feature_set.query.tensor().to(gallery, copy=True)
-
-    def add_best(start: int, stop: int) -> None:
-        for entry in nearest(scores, count, start, rows(scores, start, stop)).unbind(1):
-            query[start:stop] += gallery[entry]
-
-    for _ in over_blocks(scores, block, add_best):
-        pass
-    query /= count + 1
-    if metric == "cosine":
-        query = unit(query, 1 if alpha is None else 2)
-    return replace(feature_set, query=replace(feature_set.query, features=query))
-
-
 def _all_neighbours(
     scores: FeatureScores, queries: int, depth: int, block: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,8 +86,7 @@ def _all_neighbours(
             ratio = -found[: inside.stop - start, queries:] / farthest[inside, None].to(found)
             original[inside] = ratio.clamp_(0, 1).to(original)
 
-    for _ in over_blocks(scores, block, fill):
-        pass
+    over_blocks(scores, block, fill)
     itself = torch.arange(total, device=scores.device)[:, None]
     neighbours[:, -1:] = torch.where((neighbours == itself).any(1, keepdim=True), neighbours[:, -1:], itself)
     return neighbours.gather(1, (neighbours != itself).int().argsort(dim=1, stable=True)), farthest, original

@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from dgnet.errors import UserError
-from dgnet.retrieval.feature_sets import Features, FeatureSet
 
 Metric = Literal["cosine", "euclidean"]
 T = TypeVar("T")
@@ -57,11 +56,11 @@ class Scores(Protocol):
         """The same with these gallery entries only."""
 
 
-def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T]) -> Iterator[T]:
+def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T]) -> list[T]:
     """What `work(start, stop)` makes of each block of `size` queries, in order; by default 384 or fewer.
 
     On a CPU the blocks, not the operations inside them, are shared out among torch's threads. Whatever training has
-    set, no gradients, no autocast and no TF32 or bfloat16 products.
+    set, no gradients, no autocast and no TF32 or bfloat16 products; it is set back before this returns.
     """
     queries, entries = scores.shape
     if size is not None and size < 1:
@@ -74,13 +73,22 @@ def over_blocks(scores: Scores, size: int | None, work: Callable[[int, int], T])
         with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
             return work(start, min(start + step, queries))
 
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with exact_products(), one_thread(), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, range(0, queries, step)))
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products of float32 in float32, whichever of torch's two ways of asking for less was used before."""
+    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
     try:
-        with one_thread(), ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(one, range(0, queries, step))
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 @contextmanager
@@ -214,42 +222,6 @@ class FeatureScores:
     def _reach(self, start: int, stop: int) -> Tensor:
         query, longest = self._lengths[0][start:stop], self._lengths[1]
         return query * longest if self.metric == "cosine" else (query + longest) ** 2
-
-
-def prepare(
-    feature_set: FeatureSet, *, alpha: float | None, metric: Metric, device: torch.device | str | None = None
-) -> FeatureSet:
-    """The features as tensors on the device, brought to unit length for `cosine`: whole, or each half with an alpha.
-
-    A length that is 1 to within 1e-5 is left alone, so features from a file rank as they were written. Work is done in
-    float32, or in float64 where the gallery is. Raises UserError for an alpha or a metric that cannot be.
-    """
-    if metric not in ("cosine", "euclidean"):
-        raise UserError(f"metric is {metric!r}: 'cosine' or 'euclidean' would be right")
-    dimensions = feature_set.gallery.features.shape[1]
-    if alpha is not None and not (alpha >= 0 or alpha == -1):
-        raise UserError(f"alpha is {alpha}: 0 or more, -1 (second half alone) or none would be right")
-    if alpha is not None and dimensions % 2:
-        raise UserError(f"alpha weighs two halves of a feature, but features have {dimensions} dimensions")
-    dtype = torch.float64 if feature_set.gallery.tensor().dtype == torch.float64 else torch.float32
-    halves = 1 if alpha is None else 2
-
-    def ready(part: Features) -> Features:
-        values = part.tensor().detach().to(device=device, dtype=dtype)
-        return replace(part, features=unit(values, halves) if metric == "cosine" else values)
-
-    parts = {name: ready(part) for name, part in feature_set.parts()}
-    return FeatureSet(**parts)
-
-
-def score(feature_set: FeatureSet, *, alpha: float | None, metric: Metric) -> FeatureScores:
-    """Scores of prepared features: s_1 + alpha s_2 of the halves, or with alpha -1 the second half's alone.
-
-    `cosine`: s is the dot product, and alpha weighs the query alone; `euclidean`: s is minus the squared distance.
-    """
-    query, gallery = feature_set.query.tensor(), feature_set.gallery.tensor()
-    powers = (1.0, 0.0) if metric == "cosine" else (0.5, 0.5)
-    return FeatureScores(weigh(query.to(gallery), alpha, powers[0]), weigh(gallery, alpha, powers[1]), metric)
 
 
 def weigh(features: Tensor, alpha: float | None, power: float) -> Tensor:

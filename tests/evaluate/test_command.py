@@ -1,0 +1,286 @@
+"""What `dgnet evaluate` says of what it is asked for: by the command line, as a user would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dgnet import cli
+from dgnet import config as configuration
+from dgnet.drawn.dataset import synthesize
+from dgnet.errors import UserError
+from dgnet.evaluate.evaluation import evaluate
+from dgnet.models.dgnet import DGNet
+from dgnet.retrieval.feature_sets import Features, FeatureSet, load_features
+from dgnet.retrieval.scores import exact_products
+from dgnet.weights.files import save_model
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(stopped.value.code or 0), said.out, " ".join(said.err.split())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "people"
+    synthesize(folder, identities=8, test_identities=3, images_per_camera=2, height=32, width=16)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = configuration.load("tiny", [f"data.root={people}", "data.cache=decoded"])
+    file = tmp_path_factory.mktemp("run") / "model.safetensors"
+    tested = sorted({int(path.name[:4]) for path in (people / "query").glob("*.jpg")})
+    save_model(file, DGNet(config, 5), config, "joint", [*range(100, 103), *tested[:2]])
+    return file
+
+
+def features_file(path: Path, **arrays: object) -> Path:
+    rng = np.random.default_rng(0)
+    whole: dict[str, object] = {
+        "query_features": rng.standard_normal((2, 4)), "query_ids": np.array([1, 2]), "query_cameras": np.array([1, 1]),
+        "gallery_features": rng.standard_normal((4, 4)), "gallery_ids": np.array([1, 2, 3, 2]),
+        "gallery_cameras": np.array([2, 2, 1, 3]),
+    } | arrays  # fmt: skip
+    np.savez(path, **{key: value for key, value in whole.items() if value is not None})  # type: ignore[arg-type]
+    return path
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--features f.npz --data people", "--features with --data"),
+        ("--features f.npz --no-flip", "--features with --no-flip"),
+        ("--features f.npz --holdout 0.5", "--features with --holdout"),
+        ("--features f.npz --cache c", "--features with --cache"),
+        ("--features f.npz --on-unreadable skip", "--features with --on-unreadable"),
+        ("m.safetensors --layout folders", "--layout: says how the folder of --data is laid out"),
+        ("--compare a.json b.json --data people", "--compare with --data"),
+        ("--compare a.json b.json --rerank", "--compare with --rerank"),
+        ("--compare a.json b.json --json c.json", "--compare with --json"),
+        ("m.safetensors --names a b", "--names: names the evaluations of --compare"),
+        ("", "give one file of weights, or --features FILE.npz, or --compare"),
+    ],
+)
+def test_what_does_not_apply_is_refused(run: Run, tmp_path: Path, words: str, says: str) -> None:
+    code, _, err = run("evaluate", *words.split())
+    assert code == 2
+    assert says in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# On whom
+
+
+def test_people_that_were_trained_on_are_told(run: Run, model: Path, people: Path, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", model)
+    assert code == 0
+    assert "2 of the 3 people of this test were trained on" in err
+    assert not (tmp_path / "decoded").exists()  # the training's cache is the training's
+    other = tmp_path / "other"
+    synthesize(other, identities=8, test_identities=3, images_per_camera=2, height=32, width=16)
+    _, _, err = run("evaluate", model, "--data", other)
+    assert "trained on" not in err  # other people, though their numbers are the same
+
+
+def test_one_camera_is_told_and_can_be_ignored(run: Run, tmp_path: Path) -> None:
+    one = {"query_cameras": np.array([1, 1]), "gallery_cameras": np.full(4, 1)}
+    file = features_file(tmp_path / "f.npz", **one)
+    code, _, err = run("evaluate", "--features", file)
+    assert code == 0
+    assert "all photos of its person were taken by its own camera, and are left out for it; --ignore-cameras" in err
+    assert "same identities" not in err
+    _, out, err = run("evaluate", "--features", file, "--ignore-cameras")
+    assert err == ""
+    assert "same camera kept (as asked)" in " ".join(out.split())
+    nobody = features_file(tmp_path / "g.npz", gallery_ids=np.array([7, 8, 9, 9]))
+    _, _, err = run("evaluate", "--features", nobody)
+    assert "query and gallery show nobody in common" in err
+
+
+def test_an_unreadable_photo_can_be_passed_over(run: Run, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    synthesize(folder, identities=8, test_identities=3, images_per_camera=2, height=32, width=16)
+    damaged = sorted((folder / "bounding_box_test").glob("0*.jpg"))[-1]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    code, _, err = run("evaluate", model, "--data", folder)
+    assert code == 2
+    assert damaged.name in err
+    code, _, err = run("evaluate", model, "--data", folder, "--on-unreadable", "skip", "--cache", "mine")
+    assert code == 0
+    assert f"left out 1 of 114 images, which cannot be read: {damaged}" in err
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_every_alpha_is_in_the_json(run: Run, model: Path, tmp_path: Path) -> None:
+    run("evaluate", model, "--json", "all.json", "--alphas", "0.5", "2", "-1")
+    read = json.loads((tmp_path / "all.json").read_text())
+    assert [one["protocol"]["alpha"] for one in (read, *read["others"])] == [0.5, 2, -1]
+
+
+def test_weights_that_give_nan_are_told(run: Run, people: Path, tmp_path: Path) -> None:
+    config = configuration.load("tiny", [f"data.root={people}"])
+    net = DGNet(config, 5)
+    net.appearance.heads[0].reduce.weight.data[0, 0] = torch.nan
+    save_model(tmp_path / "model.safetensors", net, config, "joint", [])
+    code, _, err = run("evaluate", "model.safetensors")
+    assert code == 2
+    assert "NaN or infinity in appearance.heads.0.reduce.weight" in err
+
+
+# Words for people and cameras
+
+
+def test_words_are_as_good_as_numbers(tmp_path: Path) -> None:
+    numbers = load_features(features_file(tmp_path / "n.npz"))
+    words = load_features(
+        features_file(
+            tmp_path / "w.npz", query_ids=np.array(["anna", "ben"]), gallery_ids=np.array(["anna", "ben", "carl", "ben"]),
+            query_cameras=np.array(["north"] * 2), gallery_cameras=np.array(["south", "south", "north", "east"]),
+        )
+    )  # fmt: skip
+    assert evaluate(words, alpha=None).figures() == evaluate(numbers, alpha=None).figures()
+    pairs = evaluate(words, alpha=None, camera_pairs=True).camera_pairs
+    assert pairs is not None
+    assert {(pair.query_camera, pair.gallery_camera) for pair in pairs} == {("north", "south"), ("north", "east")}
+
+
+def test_numbers_written_as_words_or_floats_keep_their_value(tmp_path: Path) -> None:
+    read = load_features(
+        features_file(
+            tmp_path / "f.npz", query_ids=np.array(["1", "2"]), gallery_ids=np.array([1.0, 2.0, -1.0, 0.0]),
+            query_cameras=np.array([b"1", b"1"]),
+        )
+    )  # fmt: skip
+    assert read.query.identities.tolist() == [1, 2]
+    assert read.gallery.identities.tolist() == [1, 2, -1, 0]
+    assert read.query.cameras.tolist() == [1, 1]
+    junk = load_features(features_file(tmp_path / "j.npz", gallery_ids=np.array(["1", "junk", "distractor", "2"])))
+    assert junk.gallery.identities.tolist() == [1, -1, 0, 2]
+
+
+# Files of features
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", "<f2", "longdouble"])
+def test_floats_of_every_kind_are_read(tmp_path: Path, kind: str) -> None:
+    plain = load_features(features_file(tmp_path / "p.npz"))
+    names = ("query_features", "gallery_features")
+    values = dict(zip(names, (np.asarray(part.features, kind) for _, part in plain.parts()), strict=True))
+    read = load_features(features_file(tmp_path / "f.npz", **values))
+    assert evaluate(read, alpha=None).first_hit.tolist() == evaluate(plain, alpha=None).first_hit.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"query_features": np.zeros((2, 0))}, "query: features have shape [2, 0]"),
+        ({"query_features": np.array([["a", "b"]] * 2)}, "features are of type <U1"),
+        ({"query_ids": np.array([1.5, 2])}, "ids are not whole numbers"),
+        ({"query_ids": np.array([np.nan, 2])}, "ids are not whole numbers"),
+        ({"query_ids": np.array([2**63, 1], np.uint64)}, "numbers below"),
+        ({"query_ids": np.array([[1], [2]])}, "ids have shape [2, 1]"),
+        ({"query_ids": np.array([True, False])}, "of type bool"),
+        ({"query_cameras": np.array([b"\xff", b"a"])}, "bytes that are no UTF-8"),
+        ({"gallery_ids": None}, "array 'gallery_ids' is missing"),
+        ({"gallery_features": np.array([[np.inf] * 4] * 4)}, "contains NaN or infinity"),
+    ],
+)
+def test_what_is_wrong_with_features_is_one_line(
+    run: Run, tmp_path: Path, arrays: dict[str, object], says: str
+) -> None:
+    file = features_file(tmp_path / "f.npz", **arrays)
+    code, _, err = run("evaluate", "--features", file)
+    assert code == 2
+    assert err.startswith(f"error: {file}: ")
+    assert says in err
+
+
+def test_features_too_long_for_their_squares(tmp_path: Path) -> None:
+    values = np.array([[1e25, 0, 0, 0], [0, 1e25, 0, 0]], np.float32)
+    labels = np.array([1, 2])
+    found = FeatureSet(Features(values, labels, labels), Features(values, labels, labels + 5))
+    assert evaluate(found, alpha=None).mAP_standard == 1
+    with pytest.raises(UserError, match=r"squared distances exceed torch\.float32"):
+        evaluate(found, alpha=None, metric="euclidean")
+    double = FeatureSet(
+        *(Features(part.features.astype(np.float64), part.identities, part.cameras) for _, part in found.parts())
+    )
+    assert evaluate(double, alpha=None, metric="euclidean").mAP_standard == 1
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_zip_of_anything_else(run: Run, tmp_path: Path, compressed: bool) -> None:
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "f.npz", other=np.zeros(3))
+    code, _, err = run("evaluate", "--features", "f.npz")
+    assert code == 2
+    assert "array 'query_features' is missing (found: none of the expected arrays)" in err
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3), st.floats(0, 1), st.booleans()
+)
+def test_a_damaged_file_is_read_or_refused_in_one_line(
+    tmp_path: Path, compressed: bool, changes: list[tuple[float, int]], cut: float, whole: bool
+) -> None:
+    good = features_file(tmp_path / "good.npz")
+    if compressed:
+        with np.load(good) as arrays:
+            np.savez_compressed(good, **arrays)
+    before = load_features(good)
+    data = bytearray(good.read_bytes())
+    for place, value in changes:
+        data[int(place * (len(data) - 1))] = value
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(bytes(data if whole else data[: int(cut * len(data))]))
+    try:
+        read = load_features(path)
+    except UserError as error:
+        said = str(error)
+    else:
+        said = str(path)
+        assert read.feature_hash() == before.feature_hash()  # what is read is what was written: zips have checksums
+        assert read.label_hash() == before.label_hash()
+    assert said.startswith(str(path))
+    assert "\n" not in said
+
+
+# Precision
+
+
+def test_exact_products_leave_torch_as_it_was() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        with exact_products():
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "tf32"
+        query = Features(np.eye(4, dtype=np.float32), np.arange(1, 5), np.full(4, 1))
+        assert evaluate(FeatureSet(query, Features(query.features, query.identities, query.cameras + 1))).rank[1] == 1
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
