@@ -157,7 +157,8 @@ def test_words_are_as_good_as_numbers(tmp_path: Path) -> None:
     numbers = load_features(features_file(tmp_path / "n.npz"))
     words = load_features(
         features_file(
-            tmp_path / "w.npz", query_ids=np.array(["anna", "ben"]), gallery_ids=np.array(["anna", "ben", "carl", "ben"]),
+            tmp_path / "w.npz",
+            query_ids=np.array(["anna", "ben"]), gallery_ids=np.array(["anna", "ben", "carl", "ben"]),
             query_cameras=np.array(["north"] * 2), gallery_cameras=np.array(["south", "south", "north", "east"]),
         )
     )  # fmt: skip
