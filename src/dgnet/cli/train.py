@@ -35,12 +35,12 @@ def teacher(
     """
     from dgnet.datasets.read import of_config
     from dgnet.device import device_named
+    from dgnet.train import distributed
     from dgnet.train.baseline import train_teacher
 
+    place = distributed.start(device_named(device))  # before anything is said: only the first process talks
     chosen = _run_config(run, config, overrides, resume=resume)
-    file = train_teacher(
-        chosen, of_config(chosen.data, "train", recorded=resume), run, device_named(device), resume=resume
-    )
+    file = train_teacher(chosen, of_config(chosen.data, "train", recorded=resume), run, place, resume=resume)
     return _finished(file)
 
 
@@ -65,15 +65,17 @@ def joint(
     """
     from dgnet.datasets.read import of_config
     from dgnet.device import device_named
+    from dgnet.train import distributed
     from dgnet.train.joint import train_joint
 
+    place = distributed.start(device_named(device))  # before anything is said: only the first process talks
     chosen = _run_config(run, config, overrides, resume=resume)
     file = train_joint(
         chosen,
         of_config(chosen.data, "train", recorded=resume),
         run,
         list(teacher),
-        device_named(device),
+        place,
         resume=resume,
     )
     return _finished(file)
