@@ -481,7 +481,7 @@ def test_the_data_folder_itself(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be told: name it .*; it is empty$"):
         read_dataset(tmp_path)
     plant(tmp_path, "file.txt")
-    with pytest.raises(UserError, match="is a file; a data folder is needed"):
+    with pytest.raises(UserError, match="is a file; a data folder, or a table"):
         read_dataset(tmp_path / "file.txt")
     with pytest.raises(UserError, match=r"it holds file.txt$"):
         read_dataset(tmp_path)

@@ -12,20 +12,14 @@ from dgnet.errors import UserError
 from dgnet.files import expanded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
-_OTHER_IMAGES = (
-    ".heic",
-    ".heif",
-    ".gif",
-    ".jxl",
-    ".jp2",
-    ".j2k",
-    ".psd",
-    ".dng",
-    ".cr2",
-    ".nef",
-    ".arw",
-    ".ppm",
-    ".tga",
+_OTHER_IMAGES = re.compile(
+    r"\.(hei[cf]|gif|jxl|jp2|j2k|psd|p[pgn]m|tga|dng|cr[23w]|nef|arw|orf|raf|rw2)", re.IGNORECASE
+)
+_NO_IMAGES = re.compile(
+    r"\.([ct]sv|txt|jsonl?|xml|ya?ml|md|html?|pdf|mat|np[yz]|pkl|parquet|zip|t?gz|tar|db|log|pth?|py)", re.IGNORECASE
+)
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|RIFF....WEBP|....ftyp(hei|hev|mif1|msf1|avi)", re.DOTALL
 )
 
 
@@ -74,7 +68,8 @@ def existing_folder(root: Path) -> Path:
     if not root.exists():
         raise UserError(f"data folder {root} does not exist")
     if not root.is_dir():
-        raise UserError(f"{root} is a file; a data folder is needed")
+        raise UserError(f"{root} is a file; a data folder, or a table (.csv, .parquet), is needed")
+    require_utf8(root)
     return root
 
 
@@ -97,18 +92,35 @@ def subfolders(folder: Path) -> list[Path]:
     """The folders in `folder`, by name; hidden ones and the __MACOSX of archives left out."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_dir()]
-    return [folder / name for name in sorted(names) if not name.startswith((".", "__MACOSX"))]
+    found = [folder / name for name in sorted(names) if not name.startswith((".", "__MACOSX"))]
+    for path in found:
+        require_utf8(path)
+    return found
+
+
+def innermost(folder: Path) -> Path:
+    """`folder`, or the only folder in it where that, and not `folder`, holds the folders of people or splits."""
+    while len(inside := subfolders(folder)) == 1 and not images_in(folder):
+        if images_in(inside[0]) or not subfolders(inside[0]):
+            break
+        folder = inside[0]
+    return folder
 
 
 def images_in(folder: Path) -> list[Path]:
     """The images directly in `folder`, by name; Thumbs.db, hidden files and everything else are passed over."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if is_image(entry.name))
-    for name in names:
-        if not name.isprintable() and name.encode("utf-8", "replace") != name.encode("utf-8", "surrogateescape"):
-            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            raise UserError(f"{folder}/{shown}: its name is not UTF-8, which no table or file could keep; rename it")
-    return [folder / name for name in names]
+        found = [folder / name for name in sorted(entry.name for entry in entries if is_image(entry.name))]
+    for path in found:
+        require_utf8(path)
+    return found
+
+
+def require_utf8(path: Path) -> None:
+    """Raises UserError if a file or folder has a name that no text file (configuration, table) could hold."""
+    if any("\udc80" <= letter <= "\udcff" for letter in path.name or str(path)):
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: its name is not UTF-8, which no table or file could keep; rename it")
 
 
 def images_below(folder: Path, depth: int) -> list[Path]:
@@ -119,14 +131,31 @@ def images_below(folder: Path, depth: int) -> list[Path]:
     return [path for inner in level for path in images_in(inner)]
 
 
+def everywhere_below(root: Path) -> Iterator[Path]:
+    """All files below `root`, by name; hidden ones and the __MACOSX of archives left out."""
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
 def not_read(root: Path) -> list[Path]:
-    """Pictures anywhere below `root` of a kind that is not read, such as .heic: they may be all that shows a person."""
-    found = []
-    for folder, _, names in os.walk(root):
-        found += [
-            Path(folder, name) for name in sorted(names) if name.lower().endswith(_OTHER_IMAGES) and name[0] != "."
-        ]
-    return found
+    """Pictures anywhere below `root` of a kind that is not read: they may be all that shows a person.
+
+    A kind is told by its ending, such as .heic, or by the file's first bytes where the ending says nothing.
+    """
+    return [path for path in everywhere_below(root) if not is_image(path.name) and _is_other_image(path)]
+
+
+def _is_other_image(path: Path) -> bool:
+    if _OTHER_IMAGES.fullmatch(path.suffix):
+        return True
+    if _NO_IMAGES.fullmatch(path.suffix):
+        return False
+    try:
+        with path.open("rb") as file:
+            return bool(_BEGINNINGS.match(file.read(16)))
+    except OSError:
+        return False
 
 
 def is_image(name: str) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,8 +13,17 @@ import numpy as np
 
 from dgnet import console
 from dgnet.datasets import patterns, tables
-from dgnet.datasets.folders import IMAGE_SUFFIXES, child, images_below, images_in, subfolders
-from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA, Dataset, Split, first_of_each
+from dgnet.datasets.folders import (
+    IMAGE_SUFFIXES,
+    everywhere_below,
+    images_below,
+    images_in,
+    innermost,
+    is_image,
+    subfolders,
+)
+from dgnet.datasets.names import NOTHING, meaning, number_cameras, number_people, one_spelling
+from dgnet.datasets.records import Dataset, Split, first_of_each
 from dgnet.errors import UserError
 from dgnet.files import expanded
 
@@ -27,10 +35,6 @@ _SPLIT_FOLDERS = {
     "multi_query": ("multi-query", "multi_query"),
     "test": ("test",),
 }
-_SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
-_NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
-_NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
-_LARGEST = 2**31 - 1  # a number beyond it is a name
 _CAMERA_IN_NAME = re.compile(r"_c(\d+)", re.IGNORECASE)
 _KNOWN = ("path", "identity", "camera", "split")
 
@@ -50,30 +54,37 @@ def read_folders(base: Path, option: str) -> Dataset:
 
     Cameras are known if every file name says its own as Market-1501 does ("_c3").
     """
-    base = _inner(base)
+    if (inner := innermost(base)) != base:
+        console.notice(f"reading {inner}, the only folder in {base}")
+        base = inner
     notes: list[str] = []
-    parts = {name: _folder_per_identity(folder, notes) for name, folder in _split_folders(base, notes).items()}
-    paths = [path for rows in parts.values() for path in rows.paths]
-    cameras = [_CAMERA_IN_NAME.search(path.name) for path in paths]
-    if all(cameras):
-        for rows in parts.values():
-            rows.cameras = [_CAMERA_IN_NAME.findall(path.name)[0] for path in rows.paths]
-    elif any(cameras):
-        without = paths[cameras.index(None)]
-        notes.append(
-            f"cameras are not used: {cameras.count(None)} of {len(paths)} file names do not say theirs (_c3), first "
-            f"{without}"
-        )
+    places = _split_folders(base)
+    parts = {name: _folder_per_identity(folder, notes) for name, folder in places.items()}
+    _cameras_of_names(parts, notes)
+    _note_left_out(base, places, parts, notes)
     return _dataset(base, parts, notes, folders=True)
 
 
-def _inner(base: Path) -> Path:
-    """`base`, or the only folder in it where that, and not `base`, holds the folders of people or splits."""
-    inside = subfolders(base)
-    if len(inside) == 1 and not images_in(base) and not images_in(inside[0]) and subfolders(inside[0]):
-        console.notice(f"reading {inside[0]}, the only folder in {base}")
-        return inside[0]
-    return base
+def _cameras_of_names(parts: Mapping[str, Rows], notes: list[str]) -> None:
+    """Fill in the cameras if every file name says its own. Raises UserError where one says two."""
+    paths = [path for rows in parts.values() for path in rows.paths]
+    said = [_CAMERA_IN_NAME.findall(path.name) for path in paths]
+    if not all(said):
+        if any(said):
+            notes.append(
+                f"cameras are not used: {said.count([])} of {len(paths)} file names do not say theirs (_c3), first "
+                f"{paths[said.index([])]}"
+            )
+        return
+    for path, cameras in zip(paths, said, strict=True):
+        if len(set(map(int, cameras))) > 1:
+            raise UserError(
+                f"{path}: its name says camera {' and camera '.join(cameras)}: which one? Rename it, or say it by a "
+                "pattern, as pattern:{identity}/*_c{camera:d}_*"
+            )
+    cameras_of = iter(said)
+    for rows in parts.values():
+        rows.cameras = [next(cameras_of)[0] for _ in rows.paths]
 
 
 def _folder_per_identity(folder: Path, notes: list[str]) -> Rows:
@@ -86,14 +97,17 @@ def _folder_per_identity(folder: Path, notes: list[str]) -> Rows:
         if not images:
             empty.append(person)
     if not rows.paths:
-        loose = " (images lie directly in it: use the layout pattern)" if images_in(folder) else ""
+        loose = (
+            f" (images lie directly in it: use the layout pattern; if {folder.name} is a person, name the folder "
+            "otherwise)"
+            if images_in(folder)
+            else ""
+        )
         deeper = next((inner for person in empty for inner in subfolders(person) if images_in(inner)), None)
         hint = (
             f" (there are some one level deeper, in {deeper}: use pattern:{{camera}}/{{identity}}/*)" if deeper else ""
         )
         raise UserError(f"{folder} has no folders with images, one per identity{loose or hint}")
-    if loose_images := images_in(folder):
-        notes.append(f"{len(loose_images)} images in {folder} lie outside the identities' folders and are left out")
     if empty:
         notes.append(f"{len(empty)} folders in {folder} hold no images directly and are left out, the first {empty[0]}")
     rows.cameras = [""] * len(rows.paths)
@@ -113,7 +127,9 @@ def read_pattern(base: Path, text: str) -> Dataset:
     pattern = patterns.parse(text)
     parts: dict[str, Rows] = {}
     notes: list[str] = []
-    for part, folder in _split_folders(base, notes).items():
+    in_pattern = any(piece.name == "split" for piece in pattern.pieces)
+    places = {"train": base} if in_pattern else _split_folders(base)
+    for part, folder in places.items():
         paths = images_below(folder, pattern.depth)
         if not paths:
             level = f" {pattern.depth} folders down" if pattern.depth else ""
@@ -129,6 +145,7 @@ def read_pattern(base: Path, text: str) -> Dataset:
                     f"{path}: {text} fits it in two ways: {ways}; say more in the pattern, as {{camera:d}} for digits"
                 )
             _add(parts, path, {"split": part, **found[0]}, where=str(path))
+    _note_left_out(base, places, parts, notes)
     return _dataset(base, parts, notes)
 
 
@@ -137,29 +154,64 @@ def read_table(file: Path, option: str) -> Dataset:
 
     Paths are relative to the file's folder. `split` is train, query, gallery, multi_query or test; without it all
     training. Other columns are kept as they are.
+
+    Raises:
+        UserError: as `tables.read_table`; no such column, a cell without a meaning, a file that is not there or that is
+            said to show two people.
     """
-    table = tables.read_table(file)
-    for name in ("path", "identity"):
-        if name not in table:
-            near = get_close_matches(name, table, 1)
-            hint = f"; is '{near[0]}' the one?" if near else ""
-            raise UserError(f"{file} has no column '{name}'; its columns are {', '.join(table)}{hint}")
+    notes: list[str] = []
+    table = _known_columns(file, tables.read_table(file), notes)
     parts: dict[str, Rows] = {}
+    seen: dict[Path, tuple[int, str, str]] = {}
     for number, values in enumerate(zip(*table.values(), strict=True), start=1):
         row = dict(zip(table, values, strict=True))
         where = f"{file}, row {number}"
         if not row["path"] or not row["identity"]:
             raise UserError(f"{where}: path or identity is empty")
-        if row["identity"].casefold() in _NOTHING:
+        if row["identity"].casefold() in NOTHING:
             raise UserError(
                 f"{where}: identity '{row['identity']}' is what programs write for an empty cell; write a name "
                 "otherwise, and junk where nobody is known"
             )
-        _add(parts, file.parent / expanded(row.pop("path")), {"split": "train", **row}, where)
+        path = _file_of(file, row.pop("path"))
+        who, camera = row["identity"], row.get("camera", "")
+        before, *words = seen.setdefault(path, (number, who, camera))
+        if [*map(meaning, words)] != [meaning(who), meaning(camera)]:
+            one, other = (
+                f"'{who}'" + f" by camera '{camera}'" * bool(camera) for who, camera in (words, (who, camera))
+            )
+            raise UserError(f"{where}: {path} shows {other}, but {one} in row {before}: which is right?")
+        _add(parts, path, {"split": "train", **row}, where)
     if not parts:
         raise UserError(f"{file} has no rows")
     _all_there(file, [path for rows in parts.values() for path in rows.paths])
-    return _dataset(file, parts, [])
+    return _dataset(file, parts, notes)
+
+
+def _known_columns(file: Path, table: tables.Table, notes: list[str]) -> tables.Table:
+    """`table` with the columns that mean something under their own names, upper and lower case alike."""
+    known: tables.Table = {}
+    for name, cells in table.items():
+        meant = name.casefold() if name.casefold() in _KNOWN else name
+        if meant in known:
+            raise UserError(f"{file}: column '{meant}' stands twice ({', '.join(table)}); remove or rename one")
+        known[meant] = cells
+    for name in ("path", "identity"):
+        if name not in known:
+            near = get_close_matches(name, table, 1)
+            hint = f"; is '{near[0]}' the one?" if near else ""
+            raise UserError(f"{file} has no column '{name}'; its columns are {', '.join(table)}{hint}")
+    for name in ("camera", "split"):
+        near = [column for column in known if column.casefold().startswith(name[:3])]
+        if name not in known and near:
+            notes.append(f"{file} has no column '{name}'; if '{near[0]}' is meant, rename it")
+    return known
+
+
+def _file_of(table: Path, said: str) -> Path:
+    r"""The file that a cell of `table` names; "shop\anna.jpg" of a table from Windows is read elsewhere, too."""
+    path = table.parent / expanded(said)
+    return path if "\\" not in said or _is_file(path) else table.parent / said.replace("\\", "/")
 
 
 def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str) -> None:
@@ -170,32 +222,59 @@ def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str)
     rows.paths.append(path)
     rows.identities.append(row["identity"])
     camera = row.get("camera", "")
-    rows.cameras.append("" if camera.casefold() in _NOTHING else camera)
+    rows.cameras.append(camera)
     for name, value in row.items():
         if name not in _KNOWN:
             rows.columns.setdefault(name, []).append(value)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _all_there(file: Path, paths: list[Path]) -> None:
-    absent = [path for path in paths if not path.is_file()]
+    absent = [path for path in paths if not _is_file(path)]
     if absent:
         raise UserError(f"{file} names {len(absent)} files of {len(paths)} that do not exist, the first {absent[0]}")
 
 
-def _split_folders(base: Path, notes: list[str]) -> dict[str, Path]:
-    """The splits' folders in `base`; where there is none, `base` itself is for training. What is not read is noted."""
-    found = {}
+def _split_folders(base: Path) -> dict[str, Path]:
+    """The splits' folders in `base`, upper and lower case alike; where there is none, `base` itself is for training.
+
+    Raises UserError where a name stands twice.
+    """
+    inside: dict[str, list[Path]] = defaultdict(list)
+    for folder in subfolders(base):
+        inside[folder.name.casefold()].append(folder)
+    found: dict[str, Path] = {}
     for split, names in _SPLIT_FOLDERS.items():
-        folders = [folder for name in names if (folder := child(base, name)) and folder.is_dir()]
+        folders = next((inside[name] for name in names if name in inside), [])
+        if len(folders) > 1:
+            raise UserError(f"{base} holds {' and '.join(folder.name for folder in folders)}: which is for {split}?")
         if folders:
             found[split] = folders[0]
-    others = [folder for folder in subfolders(base) if folder not in found.values()]
-    if found and others:
-        notes.append(
-            f"{', '.join(folder.name for folder in others[:4])}{', ...' * (len(others) > 4)} in {base}: not read, "
-            f"beside {', '.join(folder.name for folder in found.values())}"
-        )
     return found or {"train": base}
+
+
+def _note_left_out(base: Path, places: Mapping[str, Path], parts: Mapping[str, Rows], notes: list[str]) -> None:
+    """Say which folders beside those of the splits, and which images elsewhere below `base`, are not read."""
+    read = set(places.values())
+    beside = [] if base in read else [folder for folder in subfolders(base) if folder not in read]
+    used = {path for rows in parts.values() for path in rows.paths}
+    left = [path for path in everywhere_below(base) if is_image(path.name) and path not in used]
+    left = [path for path in left if not any(path.is_relative_to(folder) for folder in beside)]
+    if base / "train_all" in read:  # as the published implementation prepares a set: train and val are copies
+        beside = [folder for folder in beside if folder.name not in ("train", "val")]
+    if beside:
+        notes.append(
+            f"{', '.join(folder.name for folder in beside[:4])}{', ...' * (len(beside) > 4)} in {base}: not read, "
+            f"beside {', '.join(folder.name for folder in places.values())}"
+        )
+    if left:
+        notes.append(f"{len(left)} images below {base} lie where none is looked for and are left out, first {left[0]}")
 
 
 def _dataset(source: Path, parts: dict[str, Rows], notes: list[str], *, folders: bool = False) -> Dataset:
@@ -205,10 +284,15 @@ def _dataset(source: Path, parts: dict[str, Rows], notes: list[str], *, folders:
             f"{source} has test images beside {' and '.join(sorted(rivals))} images: if test is the gallery, call it "
             "gallery; if it is to be divided into query and gallery, there must be neither beside it"
         )
-    people_of = _one_spelling({split: rows.identities for split, rows in parts.items()}, "identity", notes, folders)
-    cameras_of = _one_spelling({split: rows.cameras for split, rows in parts.items()}, "camera", notes, False)
+    people_of = one_spelling({split: rows.identities for split, rows in parts.items()}, "identity", notes, folders)
+    cameras_of = one_spelling({split: rows.cameras for split, rows in parts.items()}, "camera", notes, False)
+    notes += [
+        f"camera '{word}' is taken as unknown; if a camera is called so, name it otherwise"
+        for word in cameras_of
+        if word.casefold() in NOTHING and word.casefold() != "nan"
+    ]
     asked = {people_of[name] for split, rows in parts.items() if split != "gallery" for name in rows.identities}
-    people, cameras = _number_people(set(people_of.values()), asked), _number_cameras(set(cameras_of.values()))
+    people, cameras = number_people(set(people_of.values()), asked), number_cameras(set(cameras_of.values()))
     splits = {
         split: Split(
             rows.paths,
@@ -232,54 +316,3 @@ def _dataset(source: Path, parts: dict[str, Rows], notes: list[str], *, folders:
         if half and name not in splits
     }
     return Dataset(source.stem, source, absent=absent, layout="own", notes=tuple(notes), **splits)
-
-
-def _one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
-    """For each word the one that stands for it: numbers are compared as numbers, letters as their composed form.
-
-    Raises UserError where two folders of one split would be one person's.
-    """
-    meant: dict[str, str] = {}
-    spelt: dict[str, dict[str, str]] = defaultdict(dict)  # by meaning: each spelling, and the split where it stands
-    for split, said in words.items():
-        for word in said:
-            if word not in meant:
-                number = _NUMBER.fullmatch(word)
-                key = number.expand(r"\1\2").removeprefix("+") if number else unicodedata.normalize("NFC", word)
-                meant[word] = "0" if key == "-0" else key
-            key = meant[word]
-            if word not in spelt[key] and folders and split in spelt[key].values():
-                other = next(spelling for spelling, place in spelt[key].items() if place == split)
-                raise UserError(
-                    f"the folders '{other}' and '{word}' of {split}: one {what} or two? Join them, or name them apart"
-                )
-            spelt[key].setdefault(word, split)
-    several = [list(spellings) for spellings in spelt.values() if len(spellings) > 1]
-    if several:
-        shown = "; ".join(" = ".join(f"'{word}'" for word in spellings) for spellings in several[:3])
-        notes.append(f"{len(several)} with one {what} in several spellings, taken as one: {shown}")
-    return meant
-
-
-def _number_people(names: set[str], asked: set[str]) -> dict[str, int]:
-    """Identity numbers: whole numbers keep their value, other names are numbered from 1 in sorted order.
-
-    A 0 among the `asked` (train and query) is a person, not a distractor; then all numbers go up by one.
-    """
-    if any(name.startswith("-") and _NUMBER.fullmatch(name) and name != "-1" for name in names):
-        wrong = next(name for name in sorted(names) if name.startswith("-") and name != "-1")
-        raise UserError(f"identity {wrong}: of the negative numbers only -1, junk, means something")
-    if all(map(_NUMBER.fullmatch, names)) and max(map(int, names)) < _LARGEST:
-        first = 1 if "0" in asked else 0
-        return {name: JUNK if name == "-1" else int(name) + first for name in names}
-    special = {name: _SPECIAL[name.casefold()] for name in names if name.casefold() in _SPECIAL}
-    return {name: number for number, name in enumerate(sorted(names - special.keys()), start=1)} | special
-
-
-def _number_cameras(names: set[str]) -> dict[str, int]:
-    known = sorted(names - {"", "-1"})
-    numbers = all(name.isdecimal() and int(name) < _LARGEST for name in known)
-    return {name: int(name) if numbers else place for place, name in enumerate(known, start=1)} | {
-        "": UNKNOWN_CAMERA,
-        "-1": UNKNOWN_CAMERA,
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from dgnet.errors import UserError
 
@@ -38,35 +39,29 @@ class Pattern:
 
     def readings(self, path: str, at_most: int = 2) -> list[dict[str, str]]:
         """The different ways in which the pattern fits a path, at most so many: none, one, or an ambiguity."""
-        found: list[dict[str, str]] = []
-        self._read(path, 0, 0, {}, found, at_most)
-        return found
 
-    def _read(
-        self, path: str, piece: int, at: int, known: dict[str, str], found: list[dict[str, str]], at_most: int
-    ) -> bool:
-        """Add the readings of the rest of `path` to `found`; whether there was any."""
-        if piece == len(self.pieces):
-            if at == len(path) and known not in found:
-                found.append(dict(known))
-            return at == len(path)
-        this = self.pieces[piece]
-        if this.text:
-            fits = path[at : at + len(this.text)].casefold() == this.text.casefold()
-            return fits and self._read(path, piece + 1, at + len(this.text), known, found, at_most)
-        end = path.find("/", at)
-        end = len(path) if end < 0 else end
-        shortest = not this.name or self._before_a_star(piece)
-        fitted = False
-        for stop in range(at + bool(this.name), end + 1):
-            part = path[at:stop]
-            if this.digits and not part.isdecimal():
-                break
-            inside = {**known, this.name: part} if this.name else known
-            fitted |= self._read(path, piece + 1, stop, inside, found, at_most)
-            if (fitted and shortest) or len(found) >= at_most:
-                break
-        return fitted
+        @cache
+        def rest(piece: int, at: int) -> tuple[tuple[tuple[str, str], ...], ...]:
+            """The readings of `path[at:]` by the pieces from `piece` on."""
+            if piece == len(self.pieces):
+                return ((),) if at == len(path) else ()
+            this = self.pieces[piece]
+            if this.text:
+                stop = at + len(this.text)
+                return rest(piece + 1, stop) if path[at:stop].casefold() == this.text.casefold() else ()
+            end = path.find("/", at)
+            found: dict[tuple[tuple[str, str], ...], None] = {}
+            for stop in range(at + bool(this.name), (len(path) if end < 0 else end) + 1):
+                part = path[at:stop]
+                if this.digits and not part.isdecimal():
+                    break
+                for later in rest(piece + 1, stop):
+                    found[((this.name, part), *later) if this.name else later] = None
+                if (found and (not this.name or self._before_a_star(piece))) or len(found) >= at_most:
+                    break
+            return tuple(found)[:at_most]
+
+        return [dict(reading) for reading in rest(0, 0)]
 
     def _before_a_star(self, piece: int) -> bool:
         """Whether what comes next, but for text, is `*`: then the field ends where that text first stands."""

@@ -13,7 +13,18 @@ from typing import NamedTuple
 from dgnet import console
 from dgnet.config import Data
 from dgnet.datasets import public
-from dgnet.datasets.folders import child, existing_folder, find_root, has_any, images_in, levels, not_read, subfolders
+from dgnet.datasets.folders import (
+    child,
+    existing_folder,
+    find_root,
+    has_any,
+    images_in,
+    innermost,
+    levels,
+    not_read,
+    require_utf8,
+    subfolders,
+)
 from dgnet.datasets.official import missing
 from dgnet.datasets.own import read_folders, read_pattern, read_table
 from dgnet.datasets.records import DISTRACTOR, Dataset, hold_out, join
@@ -126,6 +137,10 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     dataset = read_dataset(data.root, data.layout, need=asked)
     if data.holdout:
         dataset = hold_out(dataset, data.holdout, data.holdout_seed)
+        words = dataset.words("identity")
+        held_out = [words.get(person, str(person)) for person in dataset.query.people.tolist()]
+        few = f"{', '.join(held_out[:8])}{', ...' * (len(held_out) > 8)}"
+        console.notice(f"{dataset.root}: held out as query and gallery: {few} (data.holdout = {data.holdout:g})")
     if "train" not in need or not data.join:
         return dataset
     others = []
@@ -158,7 +173,8 @@ def detect(root: Path | str) -> str:
             raise UserError(f"{root} fits more than one layout: choose {' or '.join(sorted(found))}")
     if len(_tables_in(root)) == 1:
         return "table"
-    if any(images_in(inner) for folder in [root, *subfolders(root)] for inner in subfolders(folder)):
+    inside = innermost(root)
+    if any(images_in(inner) for folder in [inside, *subfolders(inside)] for inner in subfolders(folder)):
         return "folders"
     for above in root.parents[:2]:
         names = {_tell_apart(name, above) for name, kind in LAYOUTS.items() if has_any(above, kind.marks)}
@@ -203,6 +219,7 @@ def _tables_in(folder: Path) -> list[Path]:
 def _table_file(root: Path, option: str) -> Path:
     """The table that `root` is, or that lies in it: the one that `option` names, or the only one."""
     if root.is_file():
+        require_utf8(root)
         return root.absolute()
     folder = existing_folder(root)
     found = [folder / option] if option else _tables_in(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,7 +100,7 @@ class Dataset:
             if column in split.columns:
                 for number, word in zip(getattr(split, numbers).tolist(), split.columns[column].tolist(), strict=True):
                     said.setdefault(number, word)
-        return {number: word for number, word in said.items() if word}
+        return {number: word for number, word in said.items() if column == "identity" or number != UNKNOWN_CAMERA}
 
     def require(self, *names: str) -> None:
         """Raises UserError if one of the splits `names` is empty, saying why."""
@@ -127,8 +127,9 @@ def first_of_each(split: Split) -> NDArray[np.bool_]:
 def hold_out(dataset: Dataset, share: float, seed: int = 0) -> Dataset:
     """The same with a `share` of the training's people held out of it: their images become query and gallery.
 
-    Who is held out depends on the people and the seed alone. The first image of each of them in each camera (without
-    cameras: the first of each) is a query, the others are the gallery; somebody with a single image is in the gallery.
+    Only people who can be found again are held out: those with two images, of different cameras where the set has
+    several. Who it is depends on the people and the seed alone. The first image of each of them in each camera (without
+    cameras: the first of each) is a query, the others are the gallery; the last one is never a query.
 
     Raises:
         UserError: the set has a test of its own, or so few people that one half would have less than two.
@@ -142,11 +143,31 @@ def hold_out(dataset: Dataset, share: float, seed: int = 0) -> Dataset:
         raise UserError(
             f"data.holdout = {share:g}: that is {count} of {len(people)} people; hold out at least 2, and leave 2"
         )
-    held_out = np.random.default_rng(seed).permutation(people)[:count]
+    shuffled = np.random.default_rng(seed).permutation(people)
+    held_out = shuffled[np.isin(shuffled, _found_again(dataset.train))][:count]
+    if len(held_out) < count:
+        different = " of different cameras" * (len(set(dataset.train.cameras.tolist())) > 1)
+        raise UserError(
+            f"data.holdout = {share:g}: that is {count} of {len(people)} people, but only {len(held_out)} have two "
+            f"images{different}; hold out less"
+        )
     tested = np.isin(dataset.train.identities, held_out)
     test = dataset.train.subset(tested)
     query = first_of_each(test)
     return replace(dataset, train=dataset.train.subset(~tested), query=test.subset(query), gallery=test.subset(~query))
+
+
+def _found_again(split: Split) -> list[int]:
+    """The people with two images, not both of one known camera where the split has several cameras."""
+    several = len(set(split.cameras.tolist())) > 1
+    seen: dict[int, list[int]] = defaultdict(list)
+    for person, camera in zip(split.identities.tolist(), split.cameras.tolist(), strict=True):
+        seen[person].append(camera)
+    return [
+        person
+        for person, cameras in seen.items()
+        if len(cameras) > 1 and (not several or len(set(cameras)) > 1 or cameras[0] == UNKNOWN_CAMERA)
+    ]
 
 
 def labels(identities: Ints) -> tuple[Ints, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from dgnet.errors import UserError
 Table = dict[str, list[str]]
 """Columns by name, all of one length."""
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BEGINNINGS = (
+    (re.compile(re.escape(codecs.BOM_UTF8)), "utf-8-sig"),
+    (re.compile(re.escape(codecs.BOM_UTF32_LE) + b"|" + re.escape(codecs.BOM_UTF32_BE)), "utf-32"),
+    (re.compile(re.escape(codecs.BOM_UTF16_LE) + b"|" + re.escape(codecs.BOM_UTF16_BE)), "utf-16"),
+    (re.compile(rb"[ -~]\0[ -~]\0"), "utf-16-le"),
+    (re.compile(rb"\0[ -~]\0[ -~]"), "utf-16-be"),
+)
+_EXACT = 2**53  # from here on a float does not hold every whole number
 
 
 def read_table(file: Path) -> Table:
@@ -25,31 +33,38 @@ def read_table(file: Path) -> Table:
     """
     if file.suffix.lower() == ".parquet":
         return _read_parquet(file)
-    return _columns(file, _rows_of(file, _text_of(file)))
+    return _columns(file, _rows_of(file, text_of(file)))
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """What is written in a file, in UTF-8, UTF-16 or UTF-32; raises UserError for another encoding."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = next((name for beginning, name in _BEGINNINGS if beginning.match(data)), "utf-8")
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(
             f"{file}, line {line}: byte {data[error.start]:#04x} is no {encoding.removesuffix('-sig').upper()} (UTF-8, "
             "and UTF-16 with its mark, were tried); save it as UTF-8"
         ) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{file}, line {line}: a zero byte, which no text has: damaged, or no CSV; save it as UTF-8")
+    return text
 
 
 def _rows_of(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the number of its last line."""
-    head = text.split("\n", 1)[0]
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), skipinitialspace=True, strict=True
-    )
+    head = text.split("\n", 1)[0].strip()
+    said = re.fullmatch(r"sep=([,;\t])", head)  # as a spreadsheet may write above the head
+    delimiter = said[1] if said else max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    if said:
+        next(reader)
     while True:
         try:
             cells = next(reader)
@@ -57,6 +72,11 @@ def _rows_of(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             raise UserError(f"{file}, line {reader.line_num}: {error}; is a quotation mark left open?") from error
+        if broken := next((cell.strip() for cell in cells if re.search(r"[\r\n]", cell.strip())), None):
+            raise UserError(
+                f"{file}, line {reader.line_num}: a field goes over several lines ({broken.splitlines()[0]!r} ...); is "
+                "a quotation mark left open?"
+            )
         if any(cell.strip() for cell in cells):
             yield reader.line_num, [cell.strip() for cell in cells]
 
@@ -99,11 +119,23 @@ def _read_parquet(file: Path) -> Table:
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{file}: no readable Parquet file ({' '.join(str(error).split())[:200]})") from error
     _empty(file, names)
-    return {name: [_word(value) for value in column] for name, column in zip(names, columns, strict=True)}
+    try:
+        return {name: [_word(value) for value in column] for name, column in zip(names, columns, strict=True)}
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _word(value: object) -> str:
-    """A cell as text; whole numbers without the ".0" that a column with gaps gives them."""
+    """A cell as text; whole numbers without the ".0" that a column with gaps gives them.
+
+    Raises ValueError for bytes that are no text, and for floats so large that their last digits are lost.
+    """
     if value is None or value != value:
         return ""
+    if isinstance(value, bytes):
+        return value.decode().strip()
+    if isinstance(value, float) and abs(value) >= _EXACT:
+        raise ValueError(
+            f"{value!r} is too large for a number with a point: its last digits are lost; write it as text"
+        )
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

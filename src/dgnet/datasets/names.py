@@ -1,0 +1,77 @@
+"""The user's words for people and cameras, and the numbers that stand for them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA
+from dgnet.errors import UserError
+
+NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
+_SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
+_NUMBER = re.compile(r"([+-]?)(\d{1,400})(?:\.0*)?")
+_LARGEST = 2**31 - 1  # a number beyond it is a name
+
+
+def meaning(word: str) -> str:
+    """What a word is compared by: a number as a number, letters in their composed form."""
+    number = _NUMBER.fullmatch(word)
+    if number is None:
+        return unicodedata.normalize("NFC", word)
+    return str(-int(number[2]) if number[1] == "-" else int(number[2]))
+
+
+def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
+    """For each word its meaning, which stands for it; words that could mean one thing, or two, are noted.
+
+    Raises UserError where two folders of one split would be one person's.
+    """
+    meant: dict[str, str] = {}
+    spelt: dict[str, dict[str, str]] = defaultdict(dict)  # by meaning: each spelling, and the split where it stands
+    for split, said in words.items():
+        for word in dict.fromkeys(said):
+            key = meant.setdefault(word, meaning(word))
+            if word not in spelt[key] and folders and split in spelt[key].values():
+                other = next(spelling for spelling, place in spelt[key].items() if place == split)
+                raise UserError(
+                    f"the folders '{other}' and '{word}' of {split}: one {what} or two? Join them, or name them apart"
+                )
+            spelt[key].setdefault(word, split)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for key in spelt:
+        alike[key.casefold()].append(key)
+    for spellings, sign, taken in (
+        (map(list, spelt.values()), " = ", f"with one {what} in several spellings, taken as one"),
+        (alike.values(), " and ", f"where upper and lower case alone differ, taken as more than one {what}"),
+    ):
+        several = [sign.join(f"'{word}'" for word in found) for found in spellings if len(found) > 1]
+        if several:
+            notes.append(f"{len(several)} {taken}: {'; '.join(several[:3])}")
+    return meant
+
+
+def number_people(names: set[str], asked: set[str]) -> dict[str, int]:
+    """Identity numbers: whole numbers keep their value, other names are numbered from 1 in sorted order.
+
+    A 0 among the `asked` (train and query) is a person, not a distractor; then all numbers go up by one.
+    """
+    if any(name.startswith("-") and _NUMBER.fullmatch(name) and name != "-1" for name in names):
+        wrong = next(name for name in sorted(names) if name.startswith("-") and name != "-1")
+        raise UserError(f"identity {wrong}: of the negative numbers only -1, junk, means something")
+    if all(map(_NUMBER.fullmatch, names)) and max(map(int, names)) < _LARGEST:
+        first = 1 if "0" in asked else 0
+        return {name: JUNK if name == "-1" else int(name) + first for name in names}
+    special = {name: _SPECIAL[name.casefold()] for name in names if name.casefold() in _SPECIAL}
+    return {name: number for number, name in enumerate(sorted(names - special.keys()), start=1)} | special
+
+
+def number_cameras(names: set[str]) -> dict[str, int]:
+    unknown = {name for name in names if name in ("", "-1") or name.casefold() in NOTHING}
+    known = sorted(names - unknown)
+    numbers = all(name.isdecimal() and int(name) < _LARGEST for name in known)
+    return {name: int(name) if numbers else place for place, name in enumerate(known, start=1)} | dict.fromkeys(
+        unknown, UNKNOWN_CAMERA
+    )
