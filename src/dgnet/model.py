@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dgnet.config import Data
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
@@ -176,7 +174,8 @@ class Model:
         Args:
             folder: the data set's folder (or table); by default the one that the model was trained on.
             layout: how it is laid out; `auto` looks.
-            holdout: share of its people who are held out as query and gallery, where it has none.
+            holdout: share of its people who are held out as query and gallery, where it has none; without `folder` by
+                default as in training.
             options: those of `dgnet.evaluate.protocol.evaluate_network` (name, alphas, reading) and of
                 `dgnet.evaluate.evaluation.evaluate` (ranks, divisor, metric, reranking, ...).
 
@@ -188,11 +187,11 @@ class Model:
             >>> 0 <= first.mAP_standard <= 1
             True
         """
-        from dgnet.datasets.read import of_config
+        from dgnet.datasets.read import elsewhere, of_config
 
-        data = self.config.data if folder is None else Data(root=str(folder), layout=layout)
-        data = data if holdout is None else replace(data, holdout=holdout)
-        dataset = of_config(data, "query", "gallery", recorded=folder is None)
+        dataset = of_config(
+            elsewhere(self.config.data, folder, layout, holdout), "query", "gallery", recorded=folder is None
+        )
         protocol.warn_of_acquaintances(dataset, self.config, self.identities)
         return protocol.evaluate_network(
             self.net, self.config, dataset, self.device, provenance={"weights": self.loaded.hash}, **options

@@ -19,7 +19,7 @@ from PIL import Image
 from dgnet import cli
 from dgnet.config import Data
 from dgnet.datasets import patterns, tables
-from dgnet.datasets.read import detect, of_config, read_dataset
+from dgnet.datasets.read import detect, elsewhere, of_config, read_dataset
 from dgnet.datasets.records import hold_out
 from dgnet.errors import UserError
 
@@ -119,6 +119,49 @@ def test_with_cameras_each_is_asked_for_once_by_each_camera(tmp_path: Path) -> N
 def test_too_few_to_hold_out(tmp_path: Path, people: str, share: float) -> None:
     with pytest.raises(UserError, match=rf"data.holdout = {share}: that is \d of {len(people)} people; hold out at"):
         hold_out(read_dataset(shop(tmp_path / "mine", *people)), share)
+
+
+def test_only_who_can_be_found_again_is_held_out(tmp_path: Path) -> None:
+    shop(tmp_path / "mine", "a", "b", "c", "d", each=1)
+    shop(tmp_path / "mine", "e", "f", "g")
+    held = hold_out(read_dataset(tmp_path / "mine"), 0.3)
+    assert set(held.query.columns["identity"]) < {"e", "f", "g"}
+    with pytest.raises(UserError, match="that is 4 of 7 people, but only 3 have two images; hold out less"):
+        hold_out(read_dataset(tmp_path / "mine"), 0.6)
+
+
+def test_where_there_are_cameras_two_of_them_must_have_seen_who_is_held_out(tmp_path: Path) -> None:
+    for person, cameras in {"a": (1, 1), "b": (1, 2), "c": (2, 1), "d": (2, 2), "e": (1, 1)}.items():
+        for number, camera in enumerate(cameras):
+            photo(tmp_path / "mine" / person / f"{number}_c{camera}.png")
+    data = read_dataset(tmp_path / "mine")
+    held = hold_out(data, 0.4)
+    assert set(held.query.columns["identity"]) == {"b", "c"}
+    assert len(held.query) == len(held.gallery) == 2
+    with pytest.raises(UserError, match="only 2 have two images of different cameras"):
+        hold_out(data, 0.6)
+
+
+def test_check_shows_who_would_be_held_out(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "mine", *"abcdefgh")
+    code, _, err = run("data", "check", "mine", "--holdout", 0.25, "--json", "found.json")
+    assert code == 0
+    held = [str(word) for word in of_config(Data(root="mine", holdout=0.25), "train").query.columns["identity"]]
+    assert f"held out as query and gallery: {', '.join(held)}" in " ".join(err.split())
+    splits = json.loads((tmp_path / "found.json").read_text())["splits"]
+    assert {name: split["identities"] for name, split in splits.items()} == {"train": 6, "query": 2, "gallery": 2}
+    for share in (2, -1, "nan", 0.01):
+        assert run("data", "check", "mine", "--holdout", share)[0] == 2
+
+
+def test_who_is_held_out_elsewhere_is_who_was_held_out_in_training() -> None:
+    trained = Data(root="mine", layout="folders", holdout=0.25, holdout_seed=7)
+    assert elsewhere(trained, None) == trained
+    moved = elsewhere(trained, "moved", "auto", 0.25)
+    assert (moved.root, moved.holdout, moved.holdout_seed) == ("moved", 0.25, 7)
+    assert elsewhere(trained, "another").holdout == 0
+    with pytest.raises(UserError, match="a share of the people"):
+        elsewhere(trained, None, holdout=1)
 
 
 def test_a_set_with_a_test_of_its_own_holds_nobody_out(tmp_path: Path) -> None:

@@ -51,21 +51,27 @@ def synthesize(
 
 @app.command
 def check(
-    root: Positional[Path], layout: str = "auto", cache: Path = Path("runs/check"), json: Path | None = None
+    root: Positional[Path],
+    layout: str = "auto",
+    holdout: float | None = None,
+    cache: Path = Path("runs/check"),
+    json: Path | None = None,
 ) -> int:
     """Look into every file of a data set. Exit code 0: clean; 1: problems found; 2: unusable.
 
     Args:
         root: the data set's folder
         layout: how it is laid out: auto, market1501, msmt17, ... (docs/datasets.md)
+        holdout: look at it with this share of its people held out as query and gallery, as data.holdout does
         cache: folder that remembers what was seen, so that a second check is quick; never the data set's own
         json: write everything to this file, too
     """
+    from dgnet.config import Data
     from dgnet.datasets.check import check as look
-    from dgnet.datasets.read import read_dataset
+    from dgnet.datasets.read import elsewhere, of_config
     from dgnet.files import replacing
 
-    report = look(read_dataset(root, layout, need=[]), cache=cache)
+    report = look(of_config(elsewhere(Data(), root, layout, holdout)), cache=cache)
     report.show()
     if json:
         with replacing(json) as part:

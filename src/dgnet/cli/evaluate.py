@@ -45,7 +45,7 @@ def evaluate(
         weights: a run folder, model.safetensors or teacher.safetensors
         data: the data set's folder; by default the one that the model was trained on
         layout: how it is laid out; by default auto
-        holdout: share of its people held out as query and gallery, where it has none; by default as trained
+        holdout: share of its people held out as query and gallery, where it has none; without --data as trained
         features: score this .npz (query_features, query_ids, query_cameras, the same with gallery_) instead of a model
         save_features: write the features to this .npz
         json: write the results, of every alpha, to this file

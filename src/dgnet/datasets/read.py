@@ -114,6 +114,18 @@ def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | N
     return _trainable(dataset) if dataset.train and (need is None or "train" in need) else dataset
 
 
+def elsewhere(data: Data, root: Path | str | None, layout: str = "auto", holdout: float | None = None) -> Data:
+    """`data` with another folder, another share of people held out of it, or both; None leaves what is there.
+
+    Of another folder nobody is held out unless asked for. The seed stays, so that on the same people the same are held
+    out. Raises UserError for a share that is none.
+    """
+    if holdout is not None and not 0 <= holdout < 1:
+        raise UserError(f"holdout = {holdout:g}: a share of the people, from 0 to below 1, is needed")
+    data = data if root is None else Data(root=str(root), layout=layout, holdout_seed=data.holdout_seed)
+    return data if holdout is None else replace(data, holdout=holdout)
+
+
 def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     """The data set that a configuration names, with what `join` adds to its training and `holdout` holds out of it.
 
@@ -129,9 +141,10 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     if not data.root:
         raise UserError(f"data.root is empty: say where the data set is, as {option}")
     if recorded and not expanded(data.root).exists():
+        again = f", data.holdout={data.holdout:g} (--holdout {data.holdout:g}) as before" if data.holdout else ""
         raise UserError(
-            f"data folder {data.root}, where the run was trained, does not exist; if it has moved, say {option}, and "
-            "data.layout (--layout) where it is laid out otherwise"
+            f"data folder {data.root}, where the run was trained, does not exist; if it has moved, say {option}{again}"
+            ", and data.layout (--layout) where it is laid out otherwise"
         )
     asked = ("train",) if data.holdout else need
     dataset = read_dataset(data.root, data.layout, need=asked)
