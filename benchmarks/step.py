@@ -30,8 +30,8 @@ from torch import Tensor
 from dgnet import config as configuration
 from dgnet import console
 from dgnet import device as memory
-from dgnet.models.dgnet import DGNet, build_baseline
-from dgnet.models.teacher import Teacher
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Teacher, build_baseline
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.setup import placed
 from dgnet.train.step import JointStep

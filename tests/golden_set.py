@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dgnet import config as configuration
 from dgnet.config import Config
-from dgnet.models.dgnet import DGNet, build_baseline
-from dgnet.models.teacher import Baseline, Teacher
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline, Teacher, build_baseline
 from dgnet.weights import published
 
 FOLDER = Path(os.environ.get("DGNET_GOLDEN") or Path(__file__).parent / "golden")

@@ -20,7 +20,8 @@ from dgnet import __version__, cli, config
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.images import sheets
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import build_baseline
 from dgnet.train import checkpoint
 from dgnet.weights import files as weights
 from dgnet.weights import published

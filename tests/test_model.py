@@ -23,7 +23,8 @@ from dgnet.evaluate.evaluation import evaluate
 from dgnet.evaluate.protocol import features
 from dgnet.images.inputs import Photos
 from dgnet.images.transforms import normalise
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import build_baseline
 from dgnet.retrieval.feature_sets import FeatureSet
 from dgnet.weights.files import save_model
 

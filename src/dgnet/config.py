@@ -31,10 +31,13 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
-Backbone = Literal[
+BackboneName = Literal[
     "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
     "resnet10_ibn_a", "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
 ]  # fmt: skip
+Heads = Literal["two", "one", "pcb"]
+GAN = Literal["lsgan", "nsgan", "wgan"]
+TeacherStyle = Literal["soft", "hard", "appearance", "uniform", "two_labels"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -105,7 +108,7 @@ class Decoder:
 class Discriminator:
     """D."""
 
-    kind: Literal["lsgan", "nsgan", "wgan"] = "lsgan"
+    kind: GAN = "lsgan"
     """Least squares, non-saturating, or Wasserstein with one critic."""
     width: Positive = 32
     """Channels of its first convolution."""
@@ -121,13 +124,13 @@ class Discriminator:
 class Appearance:
     """E_a, the re-ID network."""
 
-    backbone: Backbone = "resnet50"
+    backbone: BackboneName = "resnet50"
     """Which ResNet."""
     backbone_width: Positive = 64
     """Channels after its first convolution; 64 is the standard one, the only one that ImageNet weights fit."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage."""
-    heads: Literal["two", "one", "pcb"] = "two"
+    heads: Heads = "two"
     """Primary and fine-grained; one; or one per stripe (PCB). `one` uses no fine-grained term, `pcb` no teacher."""
     head_width: Positive = 512
     """Length of each head's feature."""
@@ -206,7 +209,7 @@ class Loss:
     """Of structure_code, appearance_code and cycle."""
     teacher_warm_up: WarmUp = WarmUp()
     """Of teacher."""
-    teacher_style: Literal["soft", "hard", "appearance", "uniform", "two_labels"] = "soft"
+    teacher_style: TeacherStyle = "soft"
     """Labels of generated images: the teacher's prediction; its arg-max; the appearance label; uniform (LSRO); or the
     prediction restricted to the appearance and structure labels (published styles 0 to 4)."""
     tune_encoder: Fraction = 0.5
@@ -261,7 +264,7 @@ class Train:
 class TeacherTraining:
     """The teacher's own training, on real images only."""
 
-    backbone: Backbone = "resnet50"
+    backbone: BackboneName = "resnet50"
     """Which ResNet."""
     backbone_width: Positive = 64
     """See `model.appearance`."""

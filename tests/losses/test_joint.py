@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dgnet.config import GAN
 from dgnet.losses import joint as losses
-from dgnet.losses.joint import GAN
 
 
 def values(t: Tensor) -> list[float]:

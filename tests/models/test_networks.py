@@ -15,12 +15,12 @@ from dgnet.errors import UserError
 from dgnet.models.appearance import AppearanceEncoder, Heads
 from dgnet.models.backbones.resnet import DEPTHS, IBN, ResNet
 from dgnet.models.decoder import Decoder
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
 from dgnet.models.discriminator import Critic, Discriminator
 from dgnet.models.layers import BatchNorm2d
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.structure import StructureEncoder
-from dgnet.models.teacher import Baseline, Teacher
+from dgnet.models.teacher import Baseline, Teacher, build_baseline
 
 KEYS = json.loads((Path(__file__).parents[1] / "golden" / "keys.json").read_text())
 SIZES = [(32, 16), (16, 16), (52, 28), (20, 36)]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from dgnet.config import load
 from dgnet.images.sheets import save
 from dgnet.images.store import ImageStore
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import build_baseline
 from dgnet.retrieval.features import extract
 
 torch.set_num_threads(1)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dgnet import config as configuration
 from dgnet.config import Config
 from dgnet.losses.joint import both_halves
-from dgnet.models.dgnet import DGNet, build_baseline
-from dgnet.models.teacher import Teacher
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Teacher, build_baseline
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.schedule import loss_weights
 from dgnet.train.step import JointStep

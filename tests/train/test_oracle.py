@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dgnet import config as configuration
 from dgnet.config import Config
-from dgnet.models.dgnet import DGNet, build_baseline
-from dgnet.models.teacher import Baseline, Teacher
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline, Teacher, build_baseline
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.step import JointStep, Outcome
 

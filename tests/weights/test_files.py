@@ -25,8 +25,9 @@ from dgnet import config as configuration
 from dgnet.config import Config
 from dgnet.errors import UserError
 from dgnet.models.backbones.resnet import ResNet
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
 from dgnet.models.perceptual import Perceptual
+from dgnet.models.teacher import build_baseline
 from dgnet.weights import files, pretrained
 
 TINY = configuration.load("tiny")

@@ -14,7 +14,8 @@ from torch import Tensor
 from dgnet import config as configuration
 from dgnet.config import Config
 from dgnet.errors import UserError
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import build_baseline
 from dgnet.weights import files, published, published_config
 
 # As published in form, small in size: four styled blocks, two heads, 32 x 16 images.

@@ -100,7 +100,7 @@ def features(
 
 def has_halves(net: DGNet | Baseline) -> bool:
     """Whether the feature is a primary and a fine-grained half, so that alpha means something."""
-    return isinstance(net, DGNet) and net.appearance.kind == "two"
+    return isinstance(net, DGNet) and net.appearance.fine_grained
 
 
 def warn_of_acquaintances(dataset: Dataset, trained_on: Config, identities: Sequence[int]) -> None:

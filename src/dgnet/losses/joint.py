@@ -7,14 +7,12 @@ mean*; `both_halves` is the one place where values per image become that sum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GAN = Literal["lsgan", "nsgan", "wgan"]
-TeacherStyle = Literal["soft", "hard", "appearance", "uniform", "two_labels"]
+from dgnet.config import GAN, TeacherStyle
 
 
 def both_halves(per_image: Tensor) -> Tensor:

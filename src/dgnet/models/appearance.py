@@ -5,16 +5,15 @@ Zheng et al., CVPR 2019, sections 3.1 and 3.2.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.models.backbones.resnet import ResNet
+from dgnet.config import BackboneName, Heads
+from dgnet.models.backbones import protocol
 from dgnet.models.layers import BatchNorm1d
-
-Heads = Literal["two", "one", "pcb"]
 
 
 class Head(nn.Module):
@@ -45,6 +44,7 @@ class Appearance(NamedTuple):
 
     code: Tensor  # f [N, C * stripes], flattened channel-major: index = stripes * channel + stripe
     logits: tuple[Tensor, ...]  # per head [N, K]: (primary, fine-grained), or (one,), or one per PCB stripe
+    pooled: Tensor  # global max of the map [N, C]: what metric losses compare
 
 
 class AppearanceEncoder(nn.Module):
@@ -52,13 +52,14 @@ class AppearanceEncoder(nn.Module):
 
     `heads`: `"two"`, primary (appearance) and fine-grained (structure-linked), both on the global max pool, with
     dropout 0.5 and 0.75; `"one"`; or `"pcb"`, one per horizontal stripe on its average pool (Sun et al., ECCV 2018).
+    `fine_grained` says whether there is a fine-grained head, `striped` whether every head has a stripe of its own.
     With `enlarge` the image is seen twice as large (nearest), as published for generators of at most 128 rows.
     """
 
     def __init__(
         self,
         classes: int,
-        backbone: str = "resnet50",
+        backbone: BackboneName = "resnet50",
         *,
         backbone_width: int = 64,
         last_stride: int = 1,
@@ -69,8 +70,9 @@ class AppearanceEncoder(nn.Module):
         enlarge: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(backbone, last_stride=last_stride, width=backbone_width)
-        self.kind, self.stripes, self.enlarge = heads, stripes, enlarge
+        self.backbone = protocol.build(backbone, width=backbone_width, last_stride=last_stride)
+        self.stripes, self.enlarge = stripes, enlarge
+        self.fine_grained, self.striped = heads == "two", heads == "pcb"
         channels = self.backbone.channels
         self.code_size = channels * stripes
         rates = {"two": list(dropout), "one": [dropout[0]], "pcb": [dropout[0]] * stripes}[heads]
@@ -80,14 +82,18 @@ class AppearanceEncoder(nn.Module):
         """x [N, 3, H, W] -> the appearance code [N, C * stripes] and, per head, the pooled map [N, C] that it reads."""
         features = self.backbone(F.interpolate(x, scale_factor=2, mode="nearest") if self.enlarge else x)
         code = F.adaptive_max_pool2d(features, (self.stripes, 1)).flatten(1)
-        if self.kind == "pcb":
+        if self.striped:
             return code, list(F.adaptive_avg_pool2d(features, (self.stripes, 1)).squeeze(3).unbind(2))
-        highest = torch.unflatten(code, 1, (-1, self.stripes)).amax(2)  # the max of the stripes' maxima
-        return code, [highest] * len(self.heads)
+        return code, [self.highest(code)] * len(self.heads)
+
+    def highest(self, code: Tensor) -> Tensor:
+        """The global max pool [N, C]: the max of the stripes' maxima, which the code holds."""
+        return torch.unflatten(code, 1, (-1, self.stripes)).amax(2)
 
     def forward(self, x: Tensor) -> Appearance:
-        code, pooled = self.pool(x)
-        return Appearance(code, tuple(head(part) for head, part in zip(self.heads, pooled, strict=True)))
+        code, parts = self.pool(x)
+        logits = tuple(head(part) for head, part in zip(self.heads, parts, strict=True))
+        return Appearance(code, logits, self.highest(code) if self.striped else parts[0])
 
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view: every head's feature, each L2-normalised, side by side [N, heads * width]."""

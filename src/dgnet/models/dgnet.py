@@ -14,7 +14,6 @@ from dgnet.models.decoder import Decoder
 from dgnet.models.discriminator import Critic, Discriminator
 from dgnet.models.structure import StructureEncoder
 from dgnet.models.structure_input import edge, gray
-from dgnet.models.teacher import Baseline
 
 
 class Codes(NamedTuple):
@@ -88,16 +87,3 @@ class DGNet(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view of normalised images; see `AppearanceEncoder.embed`."""
         return self.appearance.embed(x)
-
-
-def build_baseline(config: Config, classes: int) -> Baseline:
-    """One teacher network, from `config.teacher`."""
-    teacher = config.teacher
-    return Baseline(
-        classes,
-        teacher.backbone,
-        backbone_width=teacher.backbone_width,
-        last_stride=teacher.last_stride,
-        head_width=teacher.head_width,
-        dropout=teacher.dropout,
-    )

@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgnet.config import BackboneName, Config
 from dgnet.models.appearance import Head
-from dgnet.models.backbones.resnet import ResNet
+from dgnet.models.backbones import protocol
 from dgnet.models.layers import frozen
 
 
 class Baseline(nn.Module):
-    """ResNet, global average pool, one head: x [N, 3, H, W] -> identity logits [N, K]."""
+    """Backbone, global average pool, one head: x [N, 3, H, W] -> identity logits [N, K]."""
 
     def __init__(
         self,
         classes: int,
-        backbone: str = "resnet50",
+        backbone: BackboneName = "resnet50",
         *,
         backbone_width: int = 64,
         last_stride: int = 2,
@@ -27,8 +28,9 @@ class Baseline(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet(backbone, last_stride=last_stride, width=backbone_width)
-        self.head = Head(self.backbone.channels, classes, head_width, dropout)
+        self.backbone = protocol.build(backbone, width=backbone_width, last_stride=last_stride)
+        channels = self.backbone.channels
+        self.head = Head(channels, classes, head_width, dropout)
 
     def pool(self, x: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, C]"""
@@ -40,6 +42,19 @@ class Baseline(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view, L2-normalised [N, head_width]."""
         return F.normalize(self.head.feature(self.pool(x)), dim=1)
+
+
+def build_baseline(config: Config, classes: int) -> Baseline:
+    """One teacher network, from `config.teacher`."""
+    teacher = config.teacher
+    return Baseline(
+        classes,
+        teacher.backbone,
+        backbone_width=teacher.backbone_width,
+        last_stride=teacher.last_stride,
+        head_width=teacher.head_width,
+        dropout=teacher.dropout,
+    )
 
 
 class Teacher(nn.Module):

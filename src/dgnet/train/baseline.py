@@ -11,7 +11,7 @@ from dgnet.config import Config
 from dgnet.datasets.records import Dataset
 from dgnet.images.transforms import random_erasing
 from dgnet.losses import joint as losses
-from dgnet.models.dgnet import build_baseline
+from dgnet.models.teacher import build_baseline
 from dgnet.train import distributed, setup
 from dgnet.train.batches import Augment, OneStream, Single, shuffled
 from dgnet.train.loop import Line, Loop, Plan, require_finite, seed_of

@@ -172,10 +172,10 @@ class JointStep:
         learning = weights["primary"] > 0 or weights["fine_grained"] > 0
         with nullcontext() if learning else torch.no_grad():
             seen = E_a(worn.detach()).logits
-        if learning and E_a.kind != "pcb" and T is not None:
+        if learning and not E_a.striped and T is not None:
             labels = losses.teacher_labels(config.teacher_style, T(worn.detach()), y, swap(y))
             term["primary"] = losses.primary(seen[0], labels)
-        if E_a.kind == "two":
+        if E_a.fine_grained:
             term["fine_identity"] = losses.identity(scene.logits[1], y)
             term["fine_grained"] = losses.identity(seen[1], swap(y))
 
@@ -185,7 +185,7 @@ class JointStep:
 
     def recognised(self, logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
         """Cross-entropy per image [N] of the primary (or only) head; of PCB's stripes, the mean."""
-        deciding = logits if self.net.appearance.kind == "pcb" else logits[:1]
+        deciding = logits if self.net.appearance.striped else logits[:1]
         return torch.stack([losses.identity(head, y) for head in deciding]).mean(0)
 
     def recovered_structure(self, x_cross: Tensor) -> Tensor:

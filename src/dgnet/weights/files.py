@@ -23,8 +23,8 @@ from dgnet.config import Config, from_dict, to_dict
 from dgnet.errors import UserError
 from dgnet.files import file_hash as file_hash
 from dgnet.files import replacing
-from dgnet.models.dgnet import DGNet, build_baseline
-from dgnet.models.teacher import Baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline, build_baseline
 
 FORMAT = 1  # of the metadata; this program cannot read a higher one
 SHOWN = 8  # tensors named in one error

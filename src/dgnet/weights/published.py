@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from dgnet import config as configuration
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.models.dgnet import DGNet, build_baseline
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import build_baseline
 from dgnet.weights import published_config
 from dgnet.weights.files import SHOWN, Kind, in_words, mismatches, read_tensors, save_model, with_counters
 

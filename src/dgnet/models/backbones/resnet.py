@@ -100,9 +100,14 @@ class ResNet(nn.Module):
             for number, (depth, stride) in enumerate(zip(depths, (1, 2, 2, last_stride), strict=True))
         ]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.stride = 16 * last_stride
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        return [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
 
     def _stage(
         self, block: type[BasicBlock] | type[Bottleneck], width: int, depth: int, stride: int, *, ibn: bool
