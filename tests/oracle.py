@@ -73,10 +73,10 @@ class Oracle:
 
         # Forward.
         s_a, s_b = E_s(self.structure_of(xa)), E_s(self.structure_of(xb))
-        f_a, logits_a = E_a(xa)
-        f_b, logits_b = E_a(xb)
-        fp_a, logits_pa = E_a(xpa)
-        fp_b, logits_pb = E_a(xpb)
+        f_a, logits_a = E_a(xa)[:2]
+        f_b, logits_b = E_a(xb)[:2]
+        fp_a, logits_pa = E_a(xpa)[:2]
+        fp_b, logits_pb = E_a(xpb)[:2]
         if erased is not None:
             logits_a, logits_b, logits_pa, logits_pb = (
                 E_a(x.masked_fill(mask, 0.0)).logits for x, mask in zip((xa, xb, xpa, xpb), erased, strict=True)
@@ -102,8 +102,8 @@ class Oracle:
             sr_a, sr_b = E_s(self.structure_of(x_ab.detach())), E_s(self.structure_of(x_ba.detach()))
         else:
             sr_a, sr_b = fixed_E_s(self.structure_of(x_ab)), fixed_E_s(self.structure_of(x_ba))
-        fr_a, logits_ba = fixed_E_a(x_ba)
-        fr_b, logits_ab = fixed_E_a(x_ab)
+        fr_a, logits_ba = fixed_E_a(x_ba)[:2]
+        fr_b, logits_ab = fixed_E_a(x_ab)[:2]
         if not paper:
             fr_a, fr_b = fr_a.detach(), fr_b.detach()
         terms["image"] = l1(x_aa, xa), l1(x_bb, xb)

@@ -133,7 +133,8 @@ def encoder(heads: Heads, stripes: int = 4) -> AppearanceEncoder:
 def test_heads(heads: Heads, count: int) -> None:
     torch.manual_seed(0)
     net, x = encoder(heads), torch.randn(3, 3, 64, 32)
-    code, logits = net(x)
+    code, logits, pooled = net(x)
+    assert torch.equal(pooled, code.view(3, 8, 4).amax(2))
     assert code.shape == (3, 8 * 4)
     assert [tuple(head.shape) for head in logits] == [(3, 7)] * count
     feature = net.embed(x)

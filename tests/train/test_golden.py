@@ -47,7 +47,7 @@ def evaluated() -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         for name in ("a", "b", "pa", "pb"):
-            code, logits = net.appearance(image[f"x{name}"])
+            code, logits = net.appearance(image[f"x{name}"])[:2]
             found |= {f"f_{name}": code, f"p_{name}_1": logits[0], f"p_{name}_2": logits[1]}
         for name in ("a", "b"):
             found[f"s_{name}"] = net.structure(net.structure_of(image[f"x{name}"]))
