@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
 
@@ -197,12 +198,16 @@ def _arrays_of(path: Path) -> dict[str, NDArray[np.generic]]:
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with loaded as file:
-            return {key: file[key] for key in file.files if key.startswith(PARTS)}
+            arrays = {key: file[key] for key in file.files}  # all, so that a damaged name is noticed
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except Exception as error:  # a damaged archive can fail in any way
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from error
+    known = {f"{part}_{kind}" for part in PARTS for kind in ("features", "ids", "cameras")}
+    if unused := sorted(arrays.keys() - known):
+        console.warn(f"{path}: arrays that are not used: {', '.join(unused)}")
+    return {key: arrays[key] for key in arrays.keys() & known}
 
 
 def _numbered(
