@@ -1,6 +1,7 @@
 """The numbers obtained by running the published implementation, and the weights and images that they belong to.
 
-The format is described in tests/golden/README.md. `DGNET_GOLDEN` names another folder in the same format.
+The format is described in tests/golden/README.md. `DGNET_GOLDEN` names another folder in the same format: every set has
+the numbers at full weights, `golden.npz`, and those of the phases of the warm-ups, `golden_phases.npz`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from dgnet.weights import published
 FOLDER = Path(os.environ.get("DGNET_GOLDEN") or Path(__file__).parent / "golden")
 STYLES = ("soft", "hard", "appearance", "uniform", "two_labels")
 
-values = np.load(FOLDER / "golden.npz")
+full, phases = (dict(np.load(FOLDER / name)) for name in ("golden.npz", "golden_phases.npz"))
+values: dict[str, np.ndarray] = full | phases
 keys: dict[str, dict[str, list[int]]] = json.loads((FOLDER / "keys.json").read_text())
 seed, classes = int(values["meta/seed"]), int(values["meta/classes"])
 y_a, y_b = (torch.from_numpy(values[f"meta/labels_{half}"]) for half in "ab")
 half_batch = len(y_a)
-cases = sorted({name.split("/")[0] for name in values.files} - {"meta", "eval"})
+cases = sorted({name.split("/")[0] for name in values} - {"meta", "eval"})
 
 
 def formula(name: str, key: str, shape: list[int]) -> Tensor:
@@ -72,12 +74,15 @@ def images() -> dict[str, Tensor]:
 
 
 CASE = re.compile(
-    r"(?P<gan>lsgan|nsgan|wgan)_tuned_(?P<tuned>encoder|image)(_style(?P<style>[0-4]))?(?P<erased>_erased)?"
+    r"(?P<gan>lsgan|nsgan|wgan)_(early|(?P<phase>tuned|ramp)_(?P<tuned>encoder|image))"
+    r"(_style(?P<style>[0-4]))?(?P<erased>_erased)?"
 )
 
 
 def case_config(case: str) -> Config:
-    """The configuration behind a case's name, such as `lsgan_tuned_encoder_style2` or `wgan_tuned_image_erased`.
+    """The configuration behind a case's name, such as `lsgan_tuned_encoder_style2`, `wgan_ramp_image` or `lsgan_early`.
+
+    In `tuned`, the warm-ups are over; in `early` and `ramp` they are the published ones.
 
     Raises `ValueError` for a name that says more than is understood.
     """
@@ -85,7 +90,7 @@ def case_config(case: str) -> Config:
     if said is None:
         raise ValueError(f"case {case}: expected {CASE.pattern}")
     width, mlp_width = (keys["gen"][key][0] for key in ("enc_content.model.0.conv.weight", "mlp_w1.model.0.fc.weight"))
-    at_full = {"start": 0, "per_iteration": 1000.0}
+    warm_up = {"start": 0, "per_iteration": 1000.0} if said["phase"] == "tuned" else {}
     return configuration.from_dict(
         {
             "model": {
@@ -95,16 +100,22 @@ def case_config(case: str) -> Config:
                 "appearance": {"dropout": [0.0, 0.0], "weights": "scratch"},
             },
             "loss": {
-                "tune_encoder": float(said["tuned"] == "encoder"),
+                "tune_encoder": float(said["tuned"] != "image"),
                 "teacher_style": STYLES[int(said["style"] or 0)],
-                "warm_up": at_full,
-                "teacher_warm_up": at_full,
+                "warm_up": warm_up,
+                "teacher_warm_up": warm_up,
             },
             "data": {"erasing": 0.5 if said["erased"] else 0.0},
             "train": {"half_batch": half_batch},
             "teacher": {"dropout": 0.0, "weights": "scratch"},
         }
     )
+
+
+def iteration(case: str, number: int) -> int:
+    """Which iteration of a training `itN` of a case is: recorded with phases, otherwise one past all warm-ups."""
+    recorded = values.get(f"{case}/it{number}/iteration")
+    return number + 2 if recorded is None else int(recorded)
 
 
 def networks(config: Config) -> DGNet:

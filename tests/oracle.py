@@ -97,36 +97,44 @@ class Oracle:
 
         # Generator and identity.
         terms: dict[str, Halves] = {}
+        before, after = self.rising(iteration - 1), self.rising(iteration)
         fixed_E_s, fixed_E_a = fixed(E_s), fixed(E_a, batch_statistics=appearance.train_bn)
-        if torch.rand((), generator=self.generator) < loss.tune_encoder:
-            sr_a, sr_b = E_s(self.structure_of(x_ab.detach())), E_s(self.structure_of(x_ba.detach()))
-        else:
-            sr_a, sr_b = fixed_E_s(self.structure_of(x_ab)), fixed_E_s(self.structure_of(x_ba))
+        coin = torch.rand((), generator=self.generator)
+        if before["structure_code"] > 0 or before["cycle"] > 0:
+            if coin < loss.tune_encoder:
+                sr_a, sr_b = E_s(self.structure_of(x_ab.detach())), E_s(self.structure_of(x_ba.detach()))
+            else:
+                sr_a, sr_b = fixed_E_s(self.structure_of(x_ab)), fixed_E_s(self.structure_of(x_ba))
         fr_a, logits_ba = fixed_E_a(x_ba)[:2]
         fr_b, logits_ab = fixed_E_a(x_ab)[:2]
         if not paper:
             fr_a, fr_b = fr_a.detach(), fr_b.detach()
         terms["image"] = l1(x_aa, xa), l1(x_bb, xb)
         terms["same_identity"] = l1(x_aap, xa), l1(x_bbp, xb)
-        terms["structure_code"] = l1(sr_a, s_a.detach()), l1(sr_b, s_b.detach())
-        terms["appearance_code"] = l1(fr_a, f_a.detach()), l1(fr_b, f_b.detach())
-        terms["cycle"] = l1(G(sr_a, fr_a), xa), l1(G(sr_b, fr_b), xb)
+        if before["structure_code"] > 0:
+            terms["structure_code"] = l1(sr_a, s_a.detach()), l1(sr_b, s_b.detach())
+        if before["appearance_code"] > 0:
+            terms["appearance_code"] = l1(fr_a, f_a.detach()), l1(fr_b, f_b.detach())
+        if before["cycle"] > 0:
+            terms["cycle"] = l1(G(sr_a, fr_a), xa), l1(G(sr_b, fr_b), xb)
         terms["identity"] = self.recognised(logits_a, la), self.recognised(logits_b, lb)
         terms["positive_identity"] = self.recognised(logits_pa, la), self.recognised(logits_pb, lb)
         terms["generated_identity"] = self.recognised(logits_ba, la), self.recognised(logits_ab, lb)
         terms["adversarial"] = self.deceive(x_ba), self.deceive(x_ab)
 
-        seen_ba = E_a(x_ba.detach()).logits
-        seen_ab = E_a(x_ab.detach()).logits
-        if self.teachers and appearance.heads != "pcb":
-            q_ba = self.soft_labels(x_ba.detach(), la, lb)
-            q_ab = self.soft_labels(x_ab.detach(), lb, la)
-            terms["primary"] = kl(q_ba, seen_ba[0]), kl(q_ab, seen_ab[0])
         if appearance.heads == "two":
             terms["fine_identity"] = F.cross_entropy(logits_a[1], la), F.cross_entropy(logits_b[1], lb)
-            terms["fine_grained"] = F.cross_entropy(seen_ba[1], lb), F.cross_entropy(seen_ab[1], la)
+        if before["teacher"] > 0 and appearance.heads != "pcb":
+            seen_ba = E_a(x_ba.detach()).logits
+            seen_ab = E_a(x_ab.detach()).logits
+            if self.teachers:
+                q_ba = self.soft_labels(x_ba.detach(), la, lb)
+                q_ab = self.soft_labels(x_ab.detach(), lb, la)
+                terms["primary"] = kl(q_ba, seen_ba[0]), kl(q_ab, seen_ab[0])
+            if appearance.heads == "two":
+                terms["fine_grained"] = F.cross_entropy(seen_ba[1], lb), F.cross_entropy(seen_ab[1], la)
 
-        weights = self.weights(iteration)
+        weights = self.weights(before, after)
         total = sum((weights[name] * (a + b) for name, (a, b) in terms.items()), torch.zeros_like(s_a[0, 0, 0, 0]))
         self.adam_generator.zero_grad()
         self.sgd.zero_grad()
@@ -138,26 +146,33 @@ class Oracle:
         self.sgd.step()
         return Result(terms, weights, total.detach(), (dis_a, dis_b), (reg_a, reg_b), gradients)
 
-    def weights(self, iteration: int) -> dict[str, float]:
-        """Each term's weight in this iteration, grown iteration by iteration."""
+    def rising(self, iteration: int) -> dict[str, float]:
+        """The weights that are warmed up as they stand after an iteration, grown one by one."""
         loss = self.config.loss
         grown = {"structure_code": 0.0, "appearance_code": 0.0, "cycle": 0.0, "teacher": 0.0}
-        for past in range(1, iteration + 1):
+        for counter in range(iteration):  # the published counter, from 0
             for name in grown:
                 warm_up = loss.teacher_warm_up if name == "teacher" else loss.warm_up
-                if past > warm_up.start:
+                if counter > warm_up.start:
                     grown[name] = min(grown[name] + warm_up.per_iteration, getattr(loss, name))
-        teacher = grown.pop("teacher")
-        return grown | {
+        return grown
+
+    def weights(self, before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+        """The factor of each term in the sum."""
+        loss = self.config.loss
+        return {
             "image": loss.image,
             "same_identity": loss.same_identity,
+            "structure_code": after["structure_code"],
+            "appearance_code": after["appearance_code"],
+            "cycle": after["cycle"],
             "identity": loss.identity,
-            "fine_identity": loss.identity * teacher * loss.fine_grained,
+            "fine_identity": loss.identity * before["teacher"] * loss.fine_grained,
             "positive_identity": loss.positive_identity,
             "generated_identity": loss.generated_identity,
             "adversarial": loss.adversarial,
-            "primary": teacher * loss.primary,
-            "fine_grained": teacher * loss.fine_grained,
+            "primary": after["teacher"] * loss.primary,
+            "fine_grained": after["teacher"] * loss.fine_grained,
         }
 
     def structure_of(self, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dgnet.losses import joint as losses
 from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import BatchNorm2d
 from dgnet.train import step as step_module
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.step import JointStep
@@ -66,13 +67,15 @@ def evaluated() -> dict[str, Tensor]:
 
 def test_images_are_those_of_the_formula() -> None:
     image = golden.images()
+    for name in (n for n in golden.full if n.startswith("meta/")):
+        assert np.array_equal(golden.full[name], golden.phases[name])
     assert np.array_equal(image["xa"][0, :, :2, :2].float().numpy(), golden.values["meta/xa_corner"])
     assert error(image["xpb"].mean((1, 2, 3)), golden.values["meta/xpb_mean"]) < 1e-5
 
 
 def test_evaluation(subtests: pytest.Subtests) -> None:
     found = evaluated()
-    for name in (n.removeprefix("eval/") for n in golden.values.files if n.startswith("eval/")):
+    for name in (n.removeprefix("eval/") for n in golden.values if n.startswith("eval/")):
         with subtests.test(name):
             ours, theirs = found[name], golden.values[f"eval/{name}"]
             if name.startswith(("s_", "x_")) or name == "dis_xa_0":
@@ -88,10 +91,12 @@ class Iteration(NamedTuple):
     """What one iteration left, by our names."""
 
     losses: dict[str, float]  # by the published names
+    weights: dict[str, float]  # likewise
     gradients: dict[str, float | None]  # norms
     steps: dict[str, float]  # norms
     statistics: dict[str, float]  # norms
     buffers: set[str]
+    batches: float  # that moved the running statistics
 
 
 def iterations(case: str) -> Iterator[Iteration]:
@@ -102,32 +107,43 @@ def iterations(case: str) -> Iterator[Iteration]:
     step = JointStep(net, golden.teacher(config), config, optimizers, torch.Generator())
     x, x_pos = torch.cat([image["xa"], image["xb"]]), torch.cat([image["xpa"], image["xpb"]])
     y = torch.cat([golden.y_a, golden.y_b])
-    recorded = {name.split("/")[1] for name in golden.values.files if name.startswith(f"{case}/")}
+    recorded = {name.split("/")[1] for name in golden.values if name.startswith(f"{case}/")}
     assert recorded == {f"it{number}" for number in range(1, len(recorded) + 1)}
     for number in range(1, len(recorded) + 1):
         if config.data.erasing:
             erased = erased_pixels(f"{case}/it{number}")
             step.erase = lambda t, erased=erased: t.masked_fill(erased, 0.0)
-        yield one(net, step, (x, x_pos, y), number)
+        yield one(net, step, (x, x_pos, y), golden.iteration(case, number))
 
 
 def one(net: DGNet, step: JointStep, batch: tuple[Tensor, Tensor, Tensor], number: int) -> Iteration:
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    norm = next(module for module in net.appearance.modules() if isinstance(module, BatchNorm2d))
+    running, images = norm.running_mean, []
+
+    def count(module: BatchNorm2d, x: tuple[Tensor]) -> None:
+        if module.training and module.running_mean is running:
+            images.append(len(x[0]))
+
     sums: list[tuple[Tensor, Tensor]] = []  # what both_halves returned, and the values per image behind it
 
     def both_halves(per_image: Tensor) -> Tensor:
         sums.append((losses.both_halves(per_image), per_image.detach()))
         return sums[-1][0]
 
-    with patch.object(step_module, "both_halves", both_halves):
+    with patch.object(step_module, "both_halves", both_halves), norm.register_forward_pre_hook(count):
         outcome = step(*batch, number)
 
-    def halves(total: Tensor) -> tuple[float, float]:
+    def halves(total: Tensor | None) -> tuple[float, float]:
+        if total is None:  # not evaluated
+            return 0.0, 0.0
         (per_image,) = (per_image for result, per_image in sums if result is total)
         a, b = per_image.chunk(2)
         return float(a.mean()), float(b.mean())
 
-    terms = {name: halves(term) for name, term in outcome.terms.items()}
+    loss, weights = step.config.loss, outcome.weights
+    beta = weights["fine_identity"] / weights["identity"]
+    terms = {name: halves(outcome.terms.get(name)) for name in weights}
     pairs = {
         "gen_recon_x": terms["image"],
         "gen_recon_xp": terms["same_identity"],
@@ -135,27 +151,33 @@ def one(net: DGNet, step: JointStep, batch: tuple[Tensor, Tensor, Tensor], numbe
         "gen_recon_f": terms["appearance_code"],
         "gen_cycrecon_x": terms["cycle"],
         "gen_adv": terms["adversarial"],
-        "gen_vgg": terms.get("perceptual", (0.0, 0.0)),
+        "gen_vgg": terms["perceptual"],
         "dis": halves(outcome.discriminator),
-        "reg": tuple(step.config.loss.r1 * value for value in halves(outcome.penalty)),
+        "reg": tuple(loss.r1 * value for value in halves(outcome.penalty)),
     }
-    weights = outcome.weights
-    beta, inside = weights["fine_identity"] / weights["identity"], weights["fine_grained"] / weights["primary"]
     named = {f"{name}_{half}": value for name, pair in pairs.items() for half, value in zip("ab", pair, strict=True)}
     named |= {
         "gen_recon_id": sum(terms["generated_identity"]),
         "id": sum(terms["identity"]) + beta * sum(terms["fine_identity"]),
         "pid": sum(terms["positive_identity"]),
-        "teacher": sum(terms["primary"]) + inside * sum(terms["fine_grained"]),
+        "teacher": loss.primary * sum(terms["primary"]) + loss.fine_grained * sum(terms["fine_grained"]),
         "gen_total": float(outcome.total.detach()),
         "dis_total": float(outcome.discriminator.detach()),
     }
     return Iteration(
         named,
+        {
+            "recon_f": weights["appearance_code"],
+            "recon_s": weights["structure_code"],
+            "recon_x_cyc": weights["cycle"],
+            "teacher": weights["primary"] / loss.primary,
+            "head2": beta,
+        },
         {name: None if p.grad is None else float(p.grad.norm()) for name, p in net.named_parameters()},
         {name: float((p.detach() - before[name]).norm()) for name, p in net.named_parameters()},
         {name: float(t.norm()) for name, t in net.state_dict().items() if "running_" in name},
         {name for name, _ in net.named_buffers()},
+        sum(images) / golden.half_batch,
     )
 
 
@@ -166,8 +188,7 @@ def erased_pixels(prefix: str) -> Tensor:
 
 
 def check_losses(prefix: str, found: Iteration, tolerance: float) -> None:
-    prefix += "/loss/"
-    wanted = {n.removeprefix(prefix): float(golden.values[n]) for n in golden.values.files if n.startswith(prefix)}
+    wanted = scalars(f"{prefix}/loss/")
     assert wanted.keys() == found.losses.keys()
     assert_close({name: error(found.losses[name], wanted[name]) for name in wanted}, tolerance)
 
@@ -178,6 +199,8 @@ def check_gradients(prefix: str, found: Iteration, tolerance: float) -> None:
         if gradient == -1:
             assert mine is None, f"{name}: has a counterpart, which learns"
             assert name.startswith("id/model.fc."), f"{name}: not used, and not ImageNet's classifier"
+        elif gradient == 0:
+            assert found.gradients[mine or ""] == 0, f"{name}: zeros there, something or nothing here"
         elif gradient < ROUNDING:
             assert mine is not None, f"{name}: has no counterpart"
             assert without_effect(mine, found), f"{name}: no gradient, but not a bias before a norm"
@@ -193,7 +216,7 @@ def check_steps(prefix: str, found: Iteration, tolerance: float) -> None:
     errors = {
         name: error(found.steps[mine], length)
         for name, mine, gradient, length in norms(prefix, "step_norm")
-        if mine is not None and gradient >= ROUNDING
+        if mine is not None and (gradient >= ROUNDING or gradient == 0)  # weight decay acts on zeros
     }
     assert_close(errors, tolerance)
 
@@ -203,6 +226,18 @@ def check_statistics(prefix: str, found: Iteration, tolerance: float) -> None:
     wanted = {str(ours(f"id/{name}")): float(value) for name, value in zip(names, values, strict=True)}
     assert wanted.keys() == found.statistics.keys()
     assert_close({name: error(found.statistics[name], wanted[name]) for name in wanted}, tolerance)
+
+
+def check_phase(prefix: str, found: Iteration) -> None:
+    """The factors in the sum, and whether E_a's statistics saw generated images."""
+    wanted = scalars(f"{prefix}/weight/")
+    assert wanted.keys() == found.weights.keys()
+    assert found.weights == pytest.approx(wanted, rel=1e-9, abs=0)
+    assert found.batches == int(golden.values[f"{prefix}/bn_batches"])
+
+
+def scalars(prefix: str) -> dict[str, float]:
+    return {n.removeprefix(prefix): float(golden.values[n]) for n in golden.values if n.startswith(prefix)}
 
 
 def norms(prefix: str, kind: str) -> Iterator[tuple[str, str | None, float, float]]:
@@ -233,19 +268,37 @@ def assert_close(errors: dict[str, float], tolerance: float) -> None:
     assert not too_far, f"{len(too_far)} of {len(errors)} differ by more than {tolerance}: {too_far}"
 
 
-CHECKS = [(check_losses, 1e-9), (check_gradients, 1e-8), (check_steps, 1e-8), (check_statistics, 1e-8)]
+FIRST = {check_losses: 1e-9, check_gradients: 1e-8, check_steps: 1e-8, check_statistics: 1e-8}
+SECOND_OF_PHASES = dict.fromkeys(FIRST, 1e-6)
+LATER_OF_PHASES = {check_losses: 1e-6, check_gradients: 1e-4, check_steps: 1e-4, check_statistics: 1e-6}
+LATER_AT_FULL_WEIGHTS = {check_losses: 1e-5, check_statistics: 1e-5}
 
 
 @pytest.mark.parametrize("case", golden.cases)
 def test_iterations(case: str, subtests: pytest.Subtests) -> None:
+    """Later iterations stand on the roundings of the first, which Adam's first step enlarges (see the README there)."""
+    phase = f"{case}/it1/iteration" in golden.phases
     for number, found in enumerate(iterations(case), 1):
-        for check, tolerance in CHECKS:
+        later = (SECOND_OF_PHASES if number == 2 else LATER_OF_PHASES) if phase else LATER_AT_FULL_WEIGHTS
+        for check, tolerance in (FIRST if number == 1 else later).items():
             with subtests.test(check.__name__, iteration=number):
-                # The second iteration stands on the roundings of the first, which Adam's first step enlarges.
-                check(f"{case}/it{number}", found, tolerance if number == 1 else 1e-6)
+                check(f"{case}/it{number}", found, tolerance)
+        if phase:
+            with subtests.test(check_phase.__name__, iteration=number):
+                check_phase(f"{case}/it{number}", found)
 
 
-@pytest.mark.parametrize("name", ["hinge_tuned_encoder", "lsgan_tuned_both", "lsgan_tuned_image_style5", "wgan_tuned"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hinge_tuned_encoder",
+        "lsgan_tuned_both",
+        "lsgan_tuned_image_style5",
+        "wgan_tuned",
+        "lsgan_ramp",
+        "lsgan_early_image",
+    ],
+)
 def test_a_case_that_is_not_understood_fails(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         golden.case_config(name)

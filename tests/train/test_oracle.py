@@ -64,8 +64,16 @@ CASES = [  # in the first nine, every pair of values of any two of the first sev
     Case(ODD, 3, "lsgan", "encoder", "paper", "pcb", False),
     Case(ODD, 3, "lsgan", "image", "published", "two", True),
     Case(ODD, 3, "wgan", "image", "paper", "one", True, style="appearance"),
-    Case(EVEN, 2, "lsgan", "encoder", "published", "two", False, style="uniform", iteration=1),  # nothing warmed up
-    Case(EVEN, 3, "lsgan", "encoder", "published", "two", False, style="two_labels", iteration=2),  # a little
+    Case(EVEN, 2, "lsgan", "encoder", "published", "two", False, style="uniform", iteration=2),  # nothing warmed up
+    Case(EVEN, 3, "lsgan", "encoder", "published", "two", False, style="two_labels", iteration=3),  # first rise
+    Case(ODD, 2, "lsgan", "image", "paper", "two", True, iteration=3),
+    Case(EVEN, 2, "lsgan", "image", "paper", "one", False, iteration=3),
+    Case(EVEN, 2, "lsgan", "encoder", "published", "pcb", False, iteration=3),
+    Case(EVEN, 3, "lsgan", "encoder", "published", "two", False, also=("loss.teacher=0",)),
+    Case(EVEN, 3, "lsgan", "encoder", "paper", "one", False, also=("loss.teacher=0", "loss.cycle=0")),
+    Case(EVEN, 3, "lsgan", "image", "published", "two", False, also=("loss.structure_code=0", "loss.primary=0")),
+    Case(EVEN, 3, "lsgan", "image", "published", "two", True, also=("loss.adversarial=0", "loss.generated_identity=0")),
+    Case(EVEN, 3, "lsgan", "image", "paper", "two", True, also=("loss.warm_up.start=2", "loss.appearance_code=0")),
     Case(EVEN, 2, "lsgan", "encoder", "paper", "two", False, also=("model.structure.input=edge",)),
     Case(EVEN, 3, "lsgan", "image", "paper", "two", True, also=("model.appearance.train_bn=false",)),
     Case(EVEN, 2, "lsgan", "image", "published", "two", True, also=("model.appearance.enlarge='yes'",), iteration=6),
@@ -137,8 +145,7 @@ def test_equals_the_literal_iteration(case: Case) -> None:
     pair = Pair(case)
     outcome, result = pair.go_on(case.iteration)
 
-    learnt_from = {name for name, weight in result.weights.items() if weight} & set(result.terms)
-    assert set(outcome.terms) == learnt_from
+    assert {name for name in result.terms if result.weights[name]} <= outcome.terms.keys() <= result.terms.keys()
     for name, term in outcome.terms.items():
         assert_same(outcome.weights[name], result.weights[name], f"weight of {name}")
         assert_same(term, sum(result.terms[name]), name)
@@ -150,22 +157,25 @@ def test_equals_the_literal_iteration(case: Case) -> None:
     assert gradients.keys() == result.gradients.keys()
     for name, gradient in gradients.items():
         theirs = result.gradients[name]
-        nothing = torch.zeros(())
-        assert_same(nothing if gradient is None else gradient, nothing if theirs is None else theirs, name)
+        assert gradient is not None, name
+        assert theirs is not None, name
+        assert_same(gradient, theirs, name)
     theirs = pair.oracle.net.state_dict()
     for name, tensor in pair.net.state_dict().items():
         if "running" in name:
             assert_same(tensor, theirs[name], name)
 
 
+@pytest.mark.parametrize("first", [2, 4])
 @pytest.mark.parametrize("teachers", [0, 2])
-def test_stays_equal_over_iterations(teachers: int) -> None:
+def test_stays_equal_over_iterations(teachers: int, first: int) -> None:
     """The optimisers, their schedule (a milestone at 5) and all that iterations leave behind; several teachers, none.
+    From 2 on the second head has gradients of zeros at first, on which weight decay and momentum act.
 
     Rounding grows with every step, fastest where a batch norm sees two values only; hence half-batches of three.
     """
     pair = Pair(Case(EVEN, 3, "lsgan", "image", "published", "two", True), teachers)
-    for iteration in (4, 5):
+    for iteration in range(first, 6):
         outcome, result = pair.go_on(iteration)
         assert_same(outcome.total, result.total, f"total of {iteration}", 1e-7)
     theirs = pair.oracle.net.state_dict()

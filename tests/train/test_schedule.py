@@ -38,21 +38,22 @@ def test_decay_without_milestones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("iteration", "up_to_1", "up_to_2"),
+    ("iteration", "up_to_1", "up_to_2", "one_behind"),
     [
-        (1, 0, 0),
-        (30_000, 0, 0),
-        (30_001, 0.0005, 0.0005),
-        (30_002, 0.001, 0.001),
-        (31_999, 0.9995, 0.9995),
-        (32_000, 1, 1),
-        (32_001, 1, 1.0005),
-        (33_999, 1, 1.9995),
-        (34_000, 1, 2),
-        (100_000, 1, 2),
+        (1, 0, 0, 0),
+        (30_001, 0, 0, 0),
+        (30_002, 0.0005, 0.0005, 0),
+        (30_003, 0.001, 0.001, 0.0005),
+        (32_000, 0.9995, 0.9995, 0.999),
+        (32_001, 1, 1, 0.9995),
+        (32_002, 1, 1.0005, 1),
+        (34_000, 1, 1.9995, 1.999),
+        (34_001, 1, 2, 1.9995),
+        (34_002, 1, 2, 2),
+        (100_000, 1, 2, 2),
     ],
 )
-def test_warm_up(iteration: int, up_to_1: float, up_to_2: float) -> None:
+def test_warm_up(iteration: int, up_to_1: float, up_to_2: float, one_behind: float) -> None:
     assert warmed_up(1, WarmUp(), iteration) == pytest.approx(up_to_1)
     assert warmed_up(2, WarmUp(), iteration) == pytest.approx(up_to_2)
     weights = loss_weights(PUBLISHED.loss, iteration)
@@ -64,7 +65,7 @@ def test_warm_up(iteration: int, up_to_1: float, up_to_2: float) -> None:
             "appearance_code": up_to_1,
             "cycle": up_to_2,
             "identity": 1,
-            "fine_identity": 0.2 * up_to_2,
+            "fine_identity": 0.2 * one_behind,
             "positive_identity": 1,
             "generated_identity": 0.5,
             "adversarial": 1,
@@ -77,10 +78,10 @@ def test_warm_up(iteration: int, up_to_1: float, up_to_2: float) -> None:
 
 def test_the_teacher_has_its_own_warm_up_and_inner_weights() -> None:
     loss = Loss(teacher=3, teacher_warm_up=WarmUp(start=10, per_iteration=1), primary=0.5, fine_grained=0.1, identity=2)
-    at = {iteration: loss_weights(loss, iteration) for iteration in (10, 12, 20)}
-    assert [at[i]["primary"] for i in at] == [0, 1, 1.5]
-    assert [at[i]["fine_grained"] for i in at] == pytest.approx([0, 0.2, 0.3])
-    assert [at[i]["fine_identity"] for i in at] == pytest.approx([0, 2 * 0.2, 2 * 0.3])
+    at = {iteration: loss_weights(loss, iteration) for iteration in (11, 12, 13, 20)}
+    assert [at[i]["primary"] for i in at] == [0, 0.5, 1, 1.5]
+    assert [at[i]["fine_grained"] for i in at] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert [at[i]["fine_identity"] for i in at] == pytest.approx([0, 0, 2 * 0.1, 2 * 0.3])
     assert all(at[i]["cycle"] == 0 for i in at)
 
 

@@ -124,9 +124,10 @@ def _require_sense(config: Config) -> None:
             "train.half_batch = 1: batch norm has no statistics of a single image; take train.half_batch=2 or more, "
             "or model.appearance.batch_norm=whole_batch"
         )
-    without = {"two": [], "one": ["fine_identity", "fine_grained"], "pcb": ["fine_identity", "fine_grained", "primary"]}
+    without = {"two": [], "one": ["fine_grained"], "pcb": ["fine_grained", "primary"]}
     idle = without[appearance.heads] + (["appearance_code"] if appearance.gradient == "published" else [])
-    if not any(weight for name, weight in loss_weights(config.loss, iterations).items() if name not in idle):
+    evaluated = loss_weights(config.loss, iterations - 1)  # as in the step, of the last iteration
+    if not any(weight for name, weight in evaluated.items() if name not in idle):
         raise UserError(
             f"loss: no term that teaches a network has a weight in any of the {iterations} iterations, so nothing "
             "would be learnt; give one a weight (loss.identity=1, say), or warm-ups an earlier start"

@@ -14,16 +14,23 @@ def decay(milestones: Sequence[int], factor: float, at: int) -> float:
 
 
 def warmed_up(full: float, warm_up: WarmUp, iteration: int) -> float:
-    """0 up to iteration `start`, then `per_iteration` more in each, up to `full`."""
-    return min(full, max(0, iteration - warm_up.start) * warm_up.per_iteration)
+    """0 up to iteration `start` + 1, then `per_iteration` more in each, up to `full`.
+
+    The published counter is one less than the iteration, and the first rise comes once it has passed `start`.
+    """
+    return min(full, max(0, iteration - warm_up.start - 1) * warm_up.per_iteration)
 
 
 def loss_weights(loss: Loss, iteration: int) -> dict[str, float]:
-    """The weight of every term of the generator-and-identity objective in this iteration.
+    """The weight that every term of the generator-and-identity objective counts with in this iteration.
 
     Only what is written here is learnt from: the objective is sum(weight[k] * term[k]) over exactly these names.
+
+    As published, the warm-ups rise in the middle of an iteration, after the terms are evaluated and before they are
+    summed. Whether a term is evaluated is thus decided by its weight before the rise, that of the iteration before; and
+    `fine_identity` counts with the teacher's weight before the rise.
     """
-    teacher = warmed_up(loss.teacher, loss.teacher_warm_up, iteration)
+    before, teacher = (warmed_up(loss.teacher, loss.teacher_warm_up, at) for at in (iteration - 1, iteration))
     return {
         "image": loss.image,
         "same_identity": loss.same_identity,
@@ -31,7 +38,7 @@ def loss_weights(loss: Loss, iteration: int) -> dict[str, float]:
         "appearance_code": warmed_up(loss.appearance_code, loss.warm_up, iteration),
         "cycle": warmed_up(loss.cycle, loss.warm_up, iteration),
         "identity": loss.identity,
-        "fine_identity": loss.identity * teacher * loss.fine_grained,
+        "fine_identity": loss.identity * before * loss.fine_grained,
         "positive_identity": loss.positive_identity,
         "generated_identity": loss.generated_identity,
         "adversarial": loss.adversarial,

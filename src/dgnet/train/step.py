@@ -85,7 +85,8 @@ class JointStep:
     def __call__(self, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Outcome:
         """x, x_pos [2B, 3, H, W] normalised, y [2B] labels; `iteration` counts from 1. Raises `NonFiniteLossError`."""
         train, optimizers = self.config.train, self.optimizers
-        weights = loss_weights(self.config.loss, iteration)
+        # The warm-ups rise in the middle: terms are evaluated by the weights before, and count with those after.
+        evaluated, counted = (loss_weights(self.config.loss, at) for at in (iteration - 1, iteration))
         optimizers.set_rates(decay(train.milestones, train.decay, iteration))
 
         with optimizers.autocast():
@@ -98,12 +99,12 @@ class JointStep:
         optimizers.descend(self.config.loss.adversarial * discriminator, "discriminator")
 
         with optimizers.autocast():
-            terms = self.terms(scene, weights)
-        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+            terms = self.terms(scene, evaluated)
+        total = torch.stack([counted[name] * term for name, term in terms.items()]).sum()
         require_finite(iteration, terms)
         optimizers.descend(total, "generator", "identity")
         optimizers.finish()
-        return Outcome(terms, weights, total, discriminator, both_halves(penalty))
+        return Outcome(terms, counted, total, discriminator, both_halves(penalty))
 
     def generate(self, x: Tensor, x_pos: Tensor, y: Tensor) -> Scene:
         """Encode every image, then paint each in its own, its positive's and its partner's appearance."""
@@ -133,11 +134,16 @@ class JointStep:
             penalty = losses.r1(kind, real, x)
         return losses.discriminator(kind, fake, real), penalty
 
-    def terms(self, scene: Scene, weights: dict[str, float]) -> dict[str, Tensor]:
-        """Every term of the objective of generator and re-ID network that has a weight, summed over both halves."""
+    def terms(self, scene: Scene, evaluated: dict[str, float]) -> dict[str, Tensor]:
+        """The terms of the objective of generator and re-ID network, summed over both halves.
+
+        Of those that are warmed up, the ones whose weight in `evaluated` is not 0. The others are there at any weight:
+        times 0, they give their networks gradients of zeros, and an optimiser's weight decay and momentum act.
+        """
         E_a, G, D, T = self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
+        coin = torch.rand((), generator=self.generator, device=self.generator.device)  # thrown in every iteration
         x, y, s, f = scene.x, scene.y, scene.s, scene.f
         worn = swap(scene.x_cross)
         term: dict[str, Tensor] = {}
@@ -156,11 +162,13 @@ class JointStep:
         # Recover the codes from the generated images, and from those the image.
         published = self.config.model.appearance.gradient == "published"
         f_again = again.code.detach() if published else again.code
-        term["appearance_code"] = losses.l1(f_again, f.detach())
-        if weights["structure_code"] or weights["cycle"]:
-            s_again = self.recovered_structure(scene.x_cross)
+        if evaluated["appearance_code"]:
+            term["appearance_code"] = losses.l1(f_again, f.detach())
+        if evaluated["structure_code"] or evaluated["cycle"]:
+            s_again = self.recovered_structure(scene.x_cross, tune_encoder=bool(coin < config.tune_encoder))
+        if evaluated["structure_code"]:
             term["structure_code"] = losses.l1(s_again, s.detach())
-        if weights["cycle"]:
+        if evaluated["cycle"]:
             term["cycle"] = losses.l1(G(s_again, f_again), x)
 
         # Deceive the discriminator, which has just learnt.
@@ -168,31 +176,30 @@ class JointStep:
             term["adversarial"] = losses.adversarial(kind, D(worn))
 
         # Learn from generated images, which are fixed here: E_a's primary head from the teacher, its fine-grained head
-        # the identity of the structure. Without weight the pass still moves E_a's running statistics, as published.
-        learning = weights["primary"] > 0 or weights["fine_grained"] > 0
-        with nullcontext() if learning else torch.no_grad():
-            seen = E_a(worn.detach()).logits
-        if learning and not E_a.striped and T is not None:
-            labels = losses.teacher_labels(config.teacher_style, T(worn.detach()), y, swap(y))
-            term["primary"] = losses.primary(seen[0], labels)
+        # the identity of the structure. While neither has a weight, E_a's running statistics see real images only.
         if E_a.fine_grained:
             term["fine_identity"] = losses.identity(scene.logits[1], y)
-            term["fine_grained"] = losses.identity(seen[1], swap(y))
+        if not E_a.striped and (evaluated["primary"] or evaluated["fine_grained"]):
+            seen = E_a(worn.detach()).logits
+            if evaluated["primary"] and T is not None:
+                labels = losses.teacher_labels(config.teacher_style, T(worn.detach()), y, swap(y))
+                term["primary"] = losses.primary(seen[0], labels)
+            if evaluated["fine_grained"] and E_a.fine_grained:
+                term["fine_grained"] = losses.identity(seen[1], swap(y))
 
         if self.perceptual is not None:
             term["perceptual"] = losses.perceptual(self.perceptual(worn), self.perceptual(swap(x)))
-        return {name: both_halves(value) for name, value in term.items() if weights[name]}
+        return {name: both_halves(value) for name, value in term.items()}
 
     def recognised(self, logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
         """Cross-entropy per image [N] of the primary (or only) head; of PCB's stripes, the mean."""
         deciding = logits if self.net.appearance.striped else logits[:1]
         return torch.stack([losses.identity(head, y) for head in deciding]).mean(0)
 
-    def recovered_structure(self, x_cross: Tensor) -> Tensor:
-        """E_s of generated images. A coin decides what learns by it: E_s, the image fixed; or the image, E_s fixed."""
+    def recovered_structure(self, x_cross: Tensor, *, tune_encoder: bool) -> Tensor:
+        """E_s of generated images: E_s learns by it, the image fixed; or else the image, E_s fixed."""
         E_s = self.net.structure
-        coin = torch.rand((), generator=self.generator, device=self.generator.device)
-        if coin < self.config.loss.tune_encoder:
+        if tune_encoder:
             return E_s(self.net.structure_of(x_cross.detach(), self.generator))  # type: ignore[no-any-return]
         with frozen(E_s):
             return E_s(self.net.structure_of(x_cross, self.generator))  # type: ignore[no-any-return]
