@@ -23,8 +23,9 @@ from dgnet.datasets.records import Dataset
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
-from dgnet.train import checkpoint, logs, loop, setup
+from dgnet.train import checkpoint, logs, setup
 from dgnet.train.baseline import train_teacher
+from dgnet.train.chance import seed_of
 from dgnet.train.joint import train_joint
 from dgnet.train.step import JointStep
 from dgnet.weights import files
@@ -224,7 +225,7 @@ def test_in_half_precision_every_network_learns(people: Dataset, tmp_path: Path,
         [],
         [f"train.precision={precision}", "train.weight_decay=0", "train.iterations=2", "loss.teacher=0"],
     )
-    torch.manual_seed(loop.seed_of(0))
+    torch.manual_seed(seed_of(seed_of(0, "joint"), "weights"))
     before = DGNet(config.load("tiny"), 6).state_dict()
     after = load_file(run / "model.safetensors")
     learning = [name for name in before if name.endswith("weight") and before[name].ndim > 1 and "heads.1" not in name]
@@ -357,6 +358,16 @@ def test_any_single_term_is_a_training(people: Dataset, tmp_path: Path, override
     )
     assert file is not None
     assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+
+
+def test_a_checkpoint_of_other_numbers_is_refused(people: Dataset, teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    joint(people, run, [teacher], ["train.iterations=1"])
+    path, state = checkpoint.load_newest(run / "checkpoints")
+    del state["numbers"]  # as of 0.1.0
+    checkpoint.save(path, state | {"version": "0.1.0"})
+    with pytest.raises(UserError, match=r"written by dgnet 0\.1\.0, whose step and random numbers are not those of"):
+        joint(people, run, [], ["train.iterations=2"], resume=True)
 
 
 def test_another_training_set_is_refused(people: Dataset, teacher: Path, tmp_path: Path) -> None:

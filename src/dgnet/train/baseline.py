@@ -14,7 +14,8 @@ from dgnet.losses import joint as losses
 from dgnet.models.teacher import build_baseline
 from dgnet.train import distributed, setup
 from dgnet.train.batches import Augment, OneStream, Single, shuffled
-from dgnet.train.loop import Line, Loop, Plan, require_finite, seed_of
+from dgnet.train.chance import seed_of
+from dgnet.train.loop import Line, Loop, Plan, require_finite
 from dgnet.train.optim import teacher_optimizers
 from dgnet.train.schedule import decay
 from dgnet.weights import files
@@ -37,7 +38,8 @@ def train_teacher(
     begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
     photos = setup.training_photos(config, dataset)
 
-    torch.manual_seed(seed_of(teacher.seed))
+    seed = seed_of(teacher.seed, "teacher")
+    torch.manual_seed(seed_of(seed, "weights"))
     net = build_baseline(config, len(photos.identities))
     if not begun:
         pretrained(net.backbone, teacher.weights)
@@ -51,7 +53,7 @@ def train_teacher(
         photos.images,
         photos.classes.numpy(),
         shuffled(len(photos.classes), teacher.batch),
-        seed_of(teacher.seed, distributed.rank()),
+        seed_of(seed, "photos", distributed.rank()),
         Augment(data.flip, data.pad),
         device,
         prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
@@ -61,7 +63,7 @@ def train_teacher(
     def iterate(batch: Single, iteration: int) -> Line:
         epoch = (iteration - 1) // per_epoch
         optimizers.set_rates(decay(teacher.milestones, 0.1, epoch))
-        chance.manual_seed(seed_of(teacher.seed, iteration))
+        chance.manual_seed(seed_of(seed, "images", iteration, distributed.rank()))
         with optimizers.autocast():
             logits = net(erase(batch.x) if erase else batch.x)
         loss = losses.identity(logits.float(), batch.y).mean()
@@ -75,7 +77,7 @@ def train_teacher(
         run=run,
         iterations=teacher.epochs * per_epoch,
         length_key="teacher.epochs",
-        seed=teacher.seed,
+        seed=seed,
         checkpoint_every=per_epoch,
         keep=config.train.keep,
         log_every=max(1, per_epoch // 10),

@@ -23,6 +23,7 @@ from dgnet import console
 from dgnet.errors import UserError
 from dgnet.images import transforms
 from dgnet.images.store import Images
+from dgnet.train.chance import generator
 
 Order = Callable[[torch.Generator], Tensor]
 """One epoch: a function from a generator to the indices of its batches, int64 [batches, n]."""
@@ -129,7 +130,7 @@ class OneStream(Stream[Single]):
 
         def make(t: int) -> Single:
             index = batch(t)
-            x = _load(images, index, _generator(seed, "augment", t), augment, device)
+            x = _load(images, index, generator(seed, "augment", t), augment, device)
             return Single(to(index), x, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": batch(0).numel()}, prefetch)
@@ -172,9 +173,9 @@ class TwoStreams(Stream[Batch]):
 
         def make(t: int) -> Batch:
             index = torch.cat([a(t), b(t)])  # [2B]
-            positive = positives.draw(index, _generator(seed, "positive", t))
+            positive = positives.draw(index, generator(seed, "positive", t))
             both = torch.cat([index, positive])
-            x, x_pos = _load(images, both, _generator(seed, "augment", t), augment, device).chunk(2)
+            x, x_pos = _load(images, both, generator(seed, "augment", t), augment, device).chunk(2)
             return Batch(to(index), to(positive), x, x_pos, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a(0).numel()}, prefetch)
@@ -261,15 +262,10 @@ def _batches(order: Order, seed: int, stream: int) -> tuple[Callable[[int], Tens
 
     @lru_cache(maxsize=2)  # the epoch at hand, and the next one while working ahead
     def epoch(number: int) -> Tensor:
-        return order(_generator(seed, "order", stream, number))
+        return order(generator(seed, "order", stream, number))
 
     length = len(epoch(0))
     return lambda t: epoch(t // length)[t % length], length
-
-
-def _generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    words = np.random.SeedSequence([seed, *purpose.encode(), *numbers]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
 
 
 def _labels(images: Images, labels: npt.ArrayLike) -> Tensor:

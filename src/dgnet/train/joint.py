@@ -18,7 +18,8 @@ from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed, setup
 from dgnet.train.batches import Augment, Batch, TwoStreams
-from dgnet.train.loop import Line, Loop, Plan, seed_of
+from dgnet.train.chance import seed_of
+from dgnet.train.loop import Line, Loop, Plan
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.schedule import loss_weights
 from dgnet.train.step import JointStep
@@ -49,7 +50,8 @@ def train_joint(
     for baseline, name in zip(baselines, train.teachers, strict=True):
         _require_same_people(baseline, name, photos.identities)
 
-    torch.manual_seed(seed_of(train.seed))
+    seed = seed_of(train.seed, "joint")
+    torch.manual_seed(seed_of(seed, "weights"))
     net = DGNet(config, len(photos.identities))
     if not begun:
         source = train.teachers[0] if appearance.weights == "teacher" else appearance.weights
@@ -66,12 +68,13 @@ def train_joint(
         perceptual_weights(perceptual, config.loss.perceptual_weights)
 
     optimizers = joint_optimizers(net, train, device)
-    chance = torch.Generator()
+    chance, coins = torch.Generator(), torch.Generator()
     erase = partial(random_erasing, generator=chance, probability=data.erasing) if data.erasing else None
-    step = JointStep(net, teacher, config, optimizers, chance, erase, perceptual)
+    step = JointStep(net, teacher, config, optimizers, chance, erase, perceptual, coins=coins)
 
     def iterate(batch: Batch, iteration: int) -> Line:
-        chance.manual_seed(seed_of(train.seed, iteration))  # the same in every process: all tune the same network
+        chance.manual_seed(seed_of(seed, "images", iteration, distributed.rank()))
+        coins.manual_seed(seed_of(seed, "coin", iteration))  # the same in every process: all tune the same network
         outcome = step(batch.x, batch.x_pos, batch.y, iteration)
         return outcome._asdict()
 
@@ -79,7 +82,7 @@ def train_joint(
         photos.images,
         photos.classes.numpy(),
         train.half_batch,
-        seed_of(train.seed, distributed.rank()),
+        seed_of(seed, "photos", distributed.rank()),
         Augment(data.flip, data.pad),
         device,
         setup.order(config, photos),
@@ -89,7 +92,7 @@ def train_joint(
         run=run,
         iterations=train.iterations,
         length_key="train.iterations",
-        seed=train.seed,
+        seed=seed,
         checkpoint_every=train.checkpoint_every,
         keep=train.keep,
         log_every=train.log_every,

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +24,12 @@ from dgnet import __version__, console
 from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed
 from dgnet.train.batches import Stream
+from dgnet.train.chance import seed_of
 from dgnet.train.logs import Log, summary_writer
 from dgnet.train.optim import Optimizers
 
 CHECKPOINTS = "checkpoints"  # folder in that of the run
+NUMBERS = 2  # raised whenever the same configuration and seed come to give other numbers
 B = TypeVar("B")
 Line = dict[str, Any]  # of the log: tensors are turned into numbers only when the line is written
 
@@ -86,6 +87,11 @@ class Loop(Generic[B]):
         the plan, or none is whole.
         """
         path, state = checkpoint.load_newest(self.folder)
+        if state.get("numbers") != NUMBERS:
+            raise UserError(
+                f"{path}: written by dgnet {state.get('version')}, whose step and random numbers are not those of "
+                f"dgnet {__version__}; finish the run with that version, or start a new run folder"
+            )
         for key, value in self.plan.fingerprint.items():
             if (before := state["fingerprint"].get(key)) != value:
                 raise UserError(
@@ -119,7 +125,7 @@ class Loop(Generic[B]):
             task = bar.add_task(plan.title, total=plan.iterations, completed=self.done, note="")
             while self.done < plan.iterations:
                 iteration = self.done + 1
-                torch.manual_seed(seed_of(plan.seed, iteration, distributed.rank()))
+                torch.manual_seed(seed_of(plan.seed, "layers", iteration, distributed.rank()))
                 batch = next(self.stream)
                 try:
                     line = self.step(batch, iteration)
@@ -156,6 +162,7 @@ class Loop(Generic[B]):
     def _state(self) -> checkpoint.Tree:
         return {
             "version": __version__,
+            "numbers": NUMBERS,
             "iteration": self.done,
             "fingerprint": self.plan.fingerprint,
             "module": dict(self.module.state_dict()),
@@ -179,11 +186,6 @@ def require_finite(iteration: int, terms: dict[str, Tensor]) -> None:
         ]
         unnamed = "a loss of another process is not finite" if finite else "the sum of all terms overflows"
         raise NonFiniteLossError(f"iteration {iteration}: {', '.join(bad) or unnamed}")
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed for torch from several numbers, such as (seed, iteration, rank)."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager

@@ -62,7 +62,11 @@ def swap(t: Tensor) -> Tensor:
 
 
 class JointStep:
-    """Calling it does one iteration. `erase` erases random rectangles of [N, 3, H, W] (None: erasing is off)."""
+    """Calling it does one iteration.
+
+    `generator` draws the noise on edges, `coins` the coin of L_s (`generator`, unless given); `erase` erases random
+    rectangles of [N, 3, H, W] (None: erasing is off).
+    """
 
     def __init__(
         self,
@@ -73,9 +77,11 @@ class JointStep:
         generator: torch.Generator,
         erase: Callable[[Tensor], Tensor] | None = None,
         perceptual: Perceptual | None = None,
+        *,
+        coins: torch.Generator | None = None,
     ) -> None:
         self.net, self.teacher, self.config, self.optimizers = net, teacher, config, optimizers
-        self.generator, self.erase, self.perceptual = generator, erase, perceptual
+        self.generator, self.coins, self.erase, self.perceptual = generator, coins or generator, erase, perceptual
         half = config.train.half_batch
         group = half if config.model.appearance.batch_norm == "half_batch" else 2 * half
         for network in (net.appearance, teacher):
@@ -143,7 +149,7 @@ class JointStep:
         E_a, G, D, T = self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
-        coin = torch.rand((), generator=self.generator, device=self.generator.device)  # thrown in every iteration
+        coin = torch.rand((), generator=self.coins, device=self.coins.device)  # thrown in every iteration
         x, y, s, f = scene.x, scene.y, scene.s, scene.f
         worn = swap(scene.x_cross)
         term: dict[str, Tensor] = {}
