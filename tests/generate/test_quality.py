@@ -46,6 +46,16 @@ def test_ssim_equals_the_literal_windows():
     assert ssim(first, second).tolist() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_ssim_is_as_exact_under_an_autocast(dtype):
+    first = images(seed=1)
+    second = (0.99 * first + 0.01 * images(seed=2)).to(dtype)
+    first = first.to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ssim(first, second)
+    assert found.tolist() == ssim(first.double(), second.double()).tolist()
+
+
 def test_ssim_at_its_ends():
     one = images()
     assert ssim(one, one).tolist() == pytest.approx([1, 1])

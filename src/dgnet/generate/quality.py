@@ -25,9 +25,10 @@ def ssim(made: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of images `[N, C, H, W]` in [0, 1], per image `[N]`; 1 for equal images.
 
     Wang et al., IEEE TIP 2004: Gaussian window 11 x 11 of sigma 1.5, K1 0.01, K2 0.03, the mean over all places where
-    the window fits and over the channels. Raises UserError for images smaller than the window.
+    the window fits and over the channels, in float64: the variances are small differences of large numbers, of which
+    a graphics card's TF32 or an autocast leave little. Raises UserError for images smaller than the window.
     """
-    made, target = _comparable(made, target)
+    made, target = (images.double() for images in _comparable(made, target))
     count, _, height, width = made.shape
     if min(height, width) < WINDOW:
         raise UserError(f"images are {height} x {width}: SSIM needs at least {WINDOW} x {WINDOW}")
