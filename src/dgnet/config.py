@@ -163,17 +163,18 @@ class Model:
 
 @dataclass(frozen=True, config=_STRICT)
 class WarmUp:
-    """A weight that is 0 up to `start` and then grows by `per_iteration` in each iteration until it is full."""
+    """A weight that is 0 until iteration `start` + 2, and from then on grows by `per_iteration` until it is full."""
 
     start: Annotated[int, Field(ge=0)] = 30_000
-    """The last iteration at weight 0."""
+    """The weight rises first in iteration `start` + 2, and `start` + 3 is the first that learns from it: the published
+    counter is one less than ours and has to pass `start`, and a rise comes after the terms are evaluated."""
     per_iteration: Rate = 0.0005
     """Growth per iteration."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Loss:
-    """The weights of the terms (reference: section 4). A term whose weight is 0 is left out."""
+    """The weights of the terms (reference: section 4). A term whose weight is 0 teaches nobody."""
 
     image: Weight = 5.0
     """L_x: an image from its own two codes."""
@@ -192,13 +193,14 @@ class Loss:
     generated_identity: Weight = 0.5
     """L_rid: the generated image must be recognised as whom it wears."""
     adversarial: Weight = 1.0
-    """L_adv, and the weight of the discriminator's own loss."""
+    """L_adv, and the weight of the discriminator's own loss: at 0 it learns nothing, and weight decay shrinks it."""
     teacher: Weight = 2.0
     """Of the primary and fine-grained terms together; warmed up on its own."""
     primary: Weight = 1.0
     """L_prim inside the teacher term (T_w)."""
     fine_grained: Weight = 0.2
-    """L_fine inside the teacher term; times the current teacher weight, also the fine-grained head's share in L_id."""
+    """L_fine inside the teacher term; times the teacher weight before an iteration's rise, also the fine-grained head's
+    share in L_id. While that is 0, the head's gradients are zeros, and weight decay shrinks it, as published."""
     perceptual: Weight = 0.0
     """L_vgg: off by default; needs `perceptual_weights`."""
     perceptual_weights: str = ""
