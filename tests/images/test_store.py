@@ -57,65 +57,6 @@ def cached(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir() if path.name != ".lock")
 
 
-# decode
-
-
-def test_jpeg_equals_pillow(photos: list[Path]) -> None:
-    for path in photos:
-        np.testing.assert_array_equal(decode(path), np.asarray(Image.open(path)))
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA"])
-def test_every_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "a.png"
-    Image.new("RGB", (4, 6), (255, 255, 255)).convert(mode).save(path)
-    assert decode(path).shape == (6, 4, 3)
-    assert decode(path).dtype == np.uint8
-    assert (decode(path) == 255).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_gray_and_print_jpegs(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "a.jpg"
-    Image.new("RGB", (16, 16), (90, 90, 90)).convert(mode).save(path)
-    assert abs(decode(path).astype(int) - 90).max() <= 2
-
-
-def test_a_photo_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    lying = Image.new("RGB", (40, 16))
-    lying.paste((255, 0, 0), (0, 0, 20, 16))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    lying.save(path, exif=exif, quality=95)
-    upright = decode(path)
-    assert upright.shape == (40, 16, 3)
-    assert upright[5, 8, 0] > 200
-    assert upright[35, 8, 0] < 50
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"cut.{suffix}"
-    Image.effect_noise((64, 64), 90).convert("RGB").save(path)
-    whole = path.read_bytes()
-    for length in (0, 3, 30, len(whole) // 2, len(whole) - 30):
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match=rf"cut\.{suffix}: truncated or not an image"):
-            decode(path)
-
-
-def test_other_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "thumbs.jpg").write_text("not an image")
-    with pytest.raises(UserError, match=r"thumbs\.jpg: truncated or not an image"):
-        decode(tmp_path / "thumbs.jpg")
-    with pytest.raises(UserError, match=r"away\.jpg: no such image file"):
-        decode(tmp_path / "away.jpg")
-    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: .* more than 8 bits"):
-        decode(tmp_path / "deep.png")
-
-
 # the store
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import replacing
-from dgnet.images.decode import decode
+from dgnet.images.decode import decode_bytes, jpeg_header, turned
 
 READABLE, TRUNCATED, UNREADABLE = 1, 2, 3
 
@@ -33,7 +33,7 @@ LOOK = np.dtype(
         ("small", np.uint8, (16, 8)),  # the image in gray
     ]
 )
-_FORMAT = "check-1"  # part of the cache's name: change it when a look would come out differently
+_FORMAT = "check-2"  # part of the cache's name: change it when a look would come out differently
 _CHUNK = 64
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -51,7 +51,7 @@ def scan(paths: Sequence[Path], root: Path, cache: Path | None = None, workers: 
         except OSError as error:
             raise UserError(f"{cache}: no folder can be made there for the cache ({error.strerror})") from error
     names = [os.path.relpath(path, root) for path in paths]
-    store = cache and cache / f"{_FORMAT}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.npz"
+    store = cache and cache / f"{_FORMAT}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.npz"
     looks = _remembered(store, paths, names)
     todo = np.flatnonzero(looks["state"] == 0)
     if not len(todo):
@@ -89,10 +89,10 @@ def _see(path: Path, data: bytes) -> tuple[int, int, int, int, NDArray[np.uint8]
     jpeg = data.startswith(b"\xff\xd8")
     try:
         if jpeg:
-            height, width = simplejpeg.decode_jpeg_header(data)[:2]
-            pixels = simplejpeg.decode_jpeg(data, "RGB", True, True, min_height=32, min_width=16)
+            height, width, orientation = jpeg_header(data, str(path))
+            pixels = turned(simplejpeg.decode_jpeg(data, "RGB", True, True, min_height=32, min_width=16), orientation)
         else:
-            pixels = decode(path)
+            pixels = decode_bytes(data, str(path))
             height, width = pixels.shape[:2]
     except (ValueError, UserError) as error:
         cut = b"\xff\xd9" not in data if jpeg else not data or "truncated" in str(error.__context__).lower()
