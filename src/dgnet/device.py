@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgnet.errors import UserError
@@ -29,6 +30,25 @@ def keep_freed() -> bool:
         return bool(libc.mallopt(_MMAP_THRESHOLD, _GIGABYTE) and libc.mallopt(_TRIM_THRESHOLD, _GIGABYTE))
     except (OSError, AttributeError):
         return False
+
+
+def available_memory() -> int | None:
+    """Bytes that this process could still take without swapping, by the machine and by the container it is in.
+
+    None where that is not known: on other systems than Linux.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        used, most = (int((group / name).read_text()) for name in ("memory.current", "memory.max"))
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, min(free, most - used + int(counts["inactive_file"])))  # what was read ahead is given back
+    except (OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
+        return free
 
 
 def device_named(name: str) -> torch.device:

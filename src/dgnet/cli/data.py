@@ -77,3 +77,35 @@ def check(
         with replacing(json) as part:
             part.write_text(report.to_json() + "\n", encoding="utf-8")
     return report.exit_code
+
+
+@app.command
+def cache(folder: Positional[Path], clear: bool = False, every: bool = False) -> int:
+    """What the image caches in a folder (data.cache) were made of, and whether the photos are still the same.
+
+    Args:
+        folder: where they are
+        clear: delete those whose photos have changed or are gone
+        every: with --clear: delete all of them
+    """
+    from dgnet.errors import UserError
+    from dgnet.files import expanded
+    from dgnet.images import caches
+    from dgnet.images.store import megabytes
+
+    if every and not clear:
+        raise UserError("--every: goes with --clear only")
+    folder = expanded(folder)
+    found = caches.listed(folder)
+    gone = caches.cleared(folder, every=every) if clear else []
+    told = [
+        (cache.file.name, megabytes(cache.size), str(cache.images or "?"), cache.place or "?",
+         "deleted" if cache in gone else "current" if cache.current else "out of date")
+        for cache in found
+    ]  # fmt: skip
+    console.stdout.print(console.table(f"Image caches in {folder}", ["cache", "size", "images", "of", "state"], told))
+    old = [cache for cache in found if not cache.current]
+    if old and not clear:
+        size = megabytes(sum(cache.size for cache in old))
+        console.stdout.print(f"{len(old)} out of date ({size}); --clear deletes them")
+    return 0

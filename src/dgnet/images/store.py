@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol
@@ -20,15 +18,17 @@ import torch
 from torch import Tensor
 
 from dgnet import console
+from dgnet.device import available_memory
 from dgnet.errors import UserError
 from dgnet.files import replacing
+from dgnet.images import caches
 from dgnet.images.decode import decode, resize
 from dgnet.pixels import Pixels
 
 Indices = npt.NDArray[np.int64]
 
-_FORMAT = "dgnet images 1"  # part of every cache's name: change it when the pixels would come out differently
 _CHUNK = 512  # images decoded between two writes: bounds the memory that waits for a slow disk
+_LARGE_SHARE = 0.25  # of the free memory: images that take more are worth a word
 _SPARE = 64 << 20  # bytes left free on the disk beyond the cache itself
 
 
@@ -43,8 +43,9 @@ class ImageStore:
     """Images of one size, taken by index: `store[indices]` is uint8 [n, height, width, 3].
 
     The first use decodes every file once, into a file in the folder `cache` that later runs map into memory. It is
-    named after the paths, sizes and dates of the files and the size of the images, so a changed data set gets a new
-    one. Several processes may start at once: one builds, the others wait. The folder may be deleted between runs.
+    named after the files' paths and states (`caches.name_of`) and the size of the images, so a changed data set gets a
+    new one; `dgnet data cache` tells and deletes the old ones. Several processes may start at once: one builds, the
+    others wait. The folder may be deleted between runs.
 
     Args:
         paths: the image files, in order.
@@ -79,8 +80,8 @@ class ImageStore:
         if cache is not None and not on_demand:
             self._pixels, bad = self._cached(cache)
         elif not on_demand:
+            _check_memory(len(paths), height, width)
             self._pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
-            console.notice(f"decoding {len(paths)} images into memory ({_megabytes(self._pixels.nbytes)})")
             bad = self._decode_all(partial(_put, self._pixels))
         else:
             bad = self._decode_all(lambda start, rows: None)
@@ -142,12 +143,14 @@ class ImageStore:
 
     def _cached(self, folder: Path) -> tuple[Pixels, npt.NDArray[np.uint8]]:
         """Map the cache file, building it first where there is no good one."""
-        file = folder / f"{self._fingerprint()}.images"
+        file = folder / caches.name_of(self.paths, self.height, self.width)
         count, shape = len(self.paths), (len(self.paths), self.height, self.width, 3)
-        size = count * self.height * self.width * 3 + count  # the pixels, then a byte for each image: 1 if unreadable
+        about = caches.description(self.paths, self.height, self.width)
+        pixels = count * self.height * self.width * 3
+        size = pixels + count + len(about)
 
         def marks() -> npt.NDArray[np.uint8]:
-            return np.fromfile(file, dtype=np.uint8, offset=size - count)
+            return np.fromfile(file, dtype=np.uint8, offset=pixels, count=count)
 
         def good() -> bool:
             return file.exists() and file.stat().st_size == size and (self._skip or not marks().any())
@@ -155,58 +158,53 @@ class ImageStore:
         try:
             if not good():
                 folder.mkdir(parents=True, exist_ok=True)
-                with _locked(folder):
+                with caches.locked(folder):
                     if not good():
-                        self._build(file, size)
+                        self._build(file, size, about)
         except OSError as error:
             raise UserError(
-                f"{folder}: cannot keep the image cache of {_megabytes(size)} there ({error.strerror or error}); "
+                f"{folder}: cannot keep the image cache of {megabytes(size)} there ({error.strerror or error}); "
                 "free some space, name another folder, or go without a cache"
             ) from error
         return np.asarray(np.memmap(file, dtype=np.uint8, mode="r", shape=shape)), marks()
 
-    def _build(self, file: Path, size: int) -> None:
+    def _build(self, file: Path, size: int, about: bytes) -> None:
         if shutil.disk_usage(file.parent).free < size + _SPARE:
             raise OSError(errno.ENOSPC, "not enough free space")
-        console.notice(f"decoding {len(self.paths)} images once into {file} ({_megabytes(size)})")
+        console.notice(f"decoding {len(self.paths)} images once into {file} ({megabytes(size)})")
         with replacing(file) as part, part.open("wb") as out:
             bad = self._decode_all(lambda _, rows: out.writelines(row.data for row in rows))
             out.write(bad.data)
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{_FORMAT} {self.height}x{self.width}".encode())
-        for path in self.paths:
-            try:
-                state = path.stat()
-                digest.update(f"\n{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
-            except OSError:
-                digest.update(f"\n{path} missing".encode())
-        return digest.hexdigest()[:24]
+            out.write(about)
+        old = [cache for cache in caches.listed(file.parent) if not cache.current]
+        if old:
+            console.notice(
+                f"{file.parent}: {len(old)} caches ({megabytes(sum(cache.size for cache in old))}) of photos that have "
+                f"changed since; dgnet data cache {shlex.quote(str(file.parent))} --clear deletes them"
+            )
 
 
 def _put(pixels: Pixels, start: int, rows: list[Pixels]) -> None:
     pixels[start : start + len(rows)] = rows
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process; what builders left that were killed is removed.
-
-    On a file system without locks, processes may build the same file at once, each its own, and the last one stays.
-    """
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.notice(f"waiting for another process that writes to {folder}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield
-            return
-        for leftover in folder.glob(".*.part"):
-            leftover.unlink()
-        yield
+def _check_memory(count: int, height: int, width: int) -> None:
+    """Say how much memory the images take; raises `UserError` where there is less."""
+    size = count * height * width * 3
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's number of processes on this machine
+    each = f" in each of {processes} processes" if processes > 1 else ""
+    said = f"decoding {count} images into memory ({megabytes(size)}{each})"
+    free = available_memory()
+    if free is None or size * processes < free * _LARGE_SHARE:
+        console.notice(said)
+        return
+    if size * processes > free:
+        raise UserError(
+            f"{count} images of {height} x {width} take {megabytes(size)} of memory{each}, and {megabytes(free)} are "
+            "free; keep them on disk: data.cache=FOLDER"
+        )
+    console.notice(f"{said}, of {megabytes(free)} that are free; data.cache=FOLDER keeps them on disk")
 
 
-def _megabytes(size: int) -> str:
-    return f"{max(1, round(size / 1e6))} MB"
+def megabytes(size: int) -> str:
+    return f"{max(1, round(size / 1e6))} MB" if size < 1e10 else f"{size / 1e9:.1f} GB"
