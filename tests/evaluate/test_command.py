@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,18 @@ def test_numbers_written_as_words_or_floats_keep_their_value(tmp_path: Path) -> 
     assert read.query.identities.tolist() == [1, 2]
     assert read.gallery.identities.tolist() == [1, 2, -1, 0]
     assert read.query.cameras.tolist() == [1, 1]
+    for spelling in (["01", "2.0"], [" 1", "+2 "]):
+        again = load_features(features_file(tmp_path / "s.npz", query_ids=np.array(spelling)))
+        assert again.label_hash() == load_features(features_file(tmp_path / "p.npz")).label_hash()
+    composed = load_features(
+        features_file(
+            tmp_path / "c.npz",
+            query_ids=np.array(["a\u0308", "b"]),
+            gallery_ids=np.array(["\u00e4", "b ", "01", "JUNK"]),
+        )
+    )
+    assert composed.query.identities.tolist() == composed.gallery.identities[:2].tolist()
+    assert composed.gallery.identities[3] == -1
     junk = load_features(features_file(tmp_path / "j.npz", gallery_ids=np.array(["1", "junk", "distractor", "2"])))
     assert junk.gallery.identities.tolist() == [1, -1, 0, 2]
 
@@ -202,6 +215,12 @@ def test_floats_of_every_kind_are_read(tmp_path: Path, kind: str) -> None:
         ({"query_ids": np.array([1.5, 2])}, "ids are not whole numbers"),
         ({"query_ids": np.array([np.nan, 2])}, "ids are not whole numbers"),
         ({"query_ids": np.array([2**63, 1], np.uint64)}, "numbers below"),
+        ({"query_ids": np.array([1e300, 2])}, "as float64, numbers below 9007199254740992 are needed"),
+        ({"query_ids": np.array([4097, 2], np.float16)}, "as float16, numbers below 2048 are needed"),
+        ({"query_ids": np.array(["", "2"])}, "ids hold '' at place 0"),
+        ({"query_ids": np.array(["1", "nan"])}, "ids hold 'nan' at place 1"),
+        ({"query_features": np.full((2, 4), np.longdouble("1e400"))}, "contains NaN or infinity"),
+        ({"query_features": np.ones((2, 4), complex)}, "features are of type complex128"),
         ({"query_ids": np.array([[1], [2]])}, "ids have shape [2, 1]"),
         ({"query_ids": np.array([True, False])}, "of type bool"),
         ({"query_cameras": np.array([b"\xff", b"a"])}, "bytes that are no UTF-8"),
@@ -226,10 +245,46 @@ def test_features_too_long_for_their_squares(tmp_path: Path) -> None:
     assert evaluate(found, alpha=None).mAP_standard == 1
     with pytest.raises(UserError, match=r"squared distances exceed torch\.float32"):
         evaluate(found, alpha=None, metric="euclidean")
-    double = FeatureSet(
-        *(Features(part.features.astype(np.float64), part.identities, part.cameras) for _, part in found.parts())
-    )
-    assert evaluate(double, alpha=None, metric="euclidean").mAP_standard == 1
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-200, 1e-40, 1e-25, 1e20, 1e25, 1e150, 1e300])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_features_of_any_length_give_their_figure_or_an_error(scale: float, kind: type[np.floating]) -> None:
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(1, 6), 5)
+    values = rng.standard_normal((6, 8))[people] + 0.8 * rng.standard_normal((25, 8))
+
+    def scaled(by: float) -> FeatureSet | None:
+        with np.errstate(over="ignore"):
+            features = (values * by).astype(kind)
+        if not np.isfinite(features).all() or not (np.abs(features) > np.finfo(kind).smallest_subnormal * 2**12).all():
+            return None  # the type itself cannot hold them
+        part = Features(features, people, np.full(25, -1))
+        return FeatureSet(part.subset(np.arange(0, 25, 5)), part.subset(np.flatnonzero(np.arange(25) % 5)))
+
+    plain, asked = scaled(1), scaled(scale)
+    if plain is None or asked is None:
+        return
+    assert evaluate(asked, alpha=None).figures() == evaluate(plain, alpha=None).figures()
+    assert evaluate(asked, alpha=0.5).figures() == evaluate(plain, alpha=0.5).figures()
+    with suppress(UserError):
+        found = evaluate(asked, alpha=None, metric="euclidean")
+        assert found.figures() == evaluate(plain, alpha=None, metric="euclidean").figures()
+
+
+def test_double_queries_beyond_the_gallerys_float32_are_told() -> None:
+    labels = np.array([1, 2])
+    query = Features(np.eye(2) * 1e100, labels, labels)
+    with pytest.raises(UserError, match="too large for those of the gallery"):
+        evaluate(FeatureSet(query, Features(np.eye(2, dtype=np.float32), labels, labels + 5)))
+
+
+def test_arrays_that_are_not_used_are_told(run: Run, tmp_path: Path) -> None:
+    file = features_file(tmp_path / "f.npz", query_cameras=None, query_camids=np.array([1, 1]))
+    code, _, err = run("evaluate", "--features", file)
+    assert code == 0
+    assert "arrays that are not used: query_camids" in err
+    assert "cameras of query or gallery alone: nothing can be left out" in err
 
 
 @pytest.mark.parametrize("compressed", [False, True])

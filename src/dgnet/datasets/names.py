@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from dgnet.datasets.records import DISTRACTOR, JUNK, UNKNOWN_CAMERA
 from dgnet.errors import UserError
-
-NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
-_SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
-_NUMBER = re.compile(r"([+-]?)(\d{1,400})(?:\.0*)?")
-_LARGEST = 2**31 - 1  # a number beyond it is a name
-
-
-def meaning(word: str) -> str:
-    """What a word is compared by: a number as a number, letters in their composed form."""
-    number = _NUMBER.fullmatch(word)
-    if number is None:
-        return unicodedata.normalize("NFC", word)
-    return str(-int(number[2]) if number[1] == "-" else int(number[2]))
+from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning
 
 
 def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
@@ -58,20 +43,20 @@ def number_people(names: set[str], asked: set[str]) -> dict[str, int]:
 
     A 0 among the `asked` (train and query) is a person, not a distractor; then all numbers go up by one.
     """
-    if any(name.startswith("-") and _NUMBER.fullmatch(name) and name != "-1" for name in names):
+    if any(name.startswith("-") and NUMBER.fullmatch(name) and name != "-1" for name in names):
         wrong = next(name for name in sorted(names) if name.startswith("-") and name != "-1")
         raise UserError(f"identity {wrong}: of the negative numbers only -1, junk, means something")
-    if all(map(_NUMBER.fullmatch, names)) and max(map(int, names)) < _LARGEST:
+    if all(map(NUMBER.fullmatch, names)) and max(map(int, names)) < LARGEST:
         first = 1 if "0" in asked else 0
         return {name: JUNK if name == "-1" else int(name) + first for name in names}
-    special = {name: _SPECIAL[name.casefold()] for name in names if name.casefold() in _SPECIAL}
+    special = {name: SPECIAL[name.casefold()] for name in names if name.casefold() in SPECIAL}
     return {name: number for number, name in enumerate(sorted(names - special.keys()), start=1)} | special
 
 
 def number_cameras(names: set[str]) -> dict[str, int]:
     unknown = {name for name in names if name in ("", "-1") or name.casefold() in NOTHING}
     known = sorted(names - unknown)
-    numbers = all(name.isdecimal() and int(name) < _LARGEST for name in known)
+    numbers = all(name.isdecimal() and int(name) < LARGEST for name in known)
     return {name: int(name) if numbers else place for place, name in enumerate(known, start=1)} | dict.fromkeys(
         unknown, UNKNOWN_CAMERA
     )

@@ -22,10 +22,11 @@ from dgnet.datasets.folders import (
     is_image,
     subfolders,
 )
-from dgnet.datasets.names import NOTHING, meaning, number_cameras, number_people, one_spelling
+from dgnet.datasets.names import number_cameras, number_people, one_spelling
 from dgnet.datasets.records import Dataset, Split, first_of_each
 from dgnet.errors import UserError
 from dgnet.files import expanded
+from dgnet.labels import NOTHING, meaning
 
 # folder names of the splits; "test" alone is divided into query and gallery
 _SPLIT_FOLDERS = {

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgnet.errors import UserError
+from dgnet.labels import DISTRACTOR as DISTRACTOR
+from dgnet.labels import JUNK as JUNK
+from dgnet.labels import UNKNOWN_CAMERA as UNKNOWN_CAMERA
 
 Ints = NDArray[np.int64]
-
-JUNK = -1
-DISTRACTOR = 0
-UNKNOWN_CAMERA = -1
 
 _WAY_OUT = "; data.holdout=0.25 (evaluate: --holdout 0.25) holds out a quarter of the people for query and gallery"
 

@@ -22,7 +22,8 @@ from dgnet.evaluate.metrics import (
 from dgnet.evaluate.ranking import rank_correct
 from dgnet.evaluate.results import CameraPair, Results, versions
 from dgnet.evaluate.verification import verify
-from dgnet.retrieval.feature_sets import JUNK, UNKNOWN_CAMERA, Features, FeatureSet
+from dgnet.labels import JUNK, UNKNOWN_CAMERA
+from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.retrieval.prepared import Comparison, Prepared, prepare
 from dgnet.retrieval.rerank import ReRanking, rerank
 from dgnet.retrieval.scores import MatrixScores, Metric, Scores

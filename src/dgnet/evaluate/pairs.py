@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dgnet.labels import JUNK, UNKNOWN_CAMERA
 from dgnet.retrieval.feature_sets import Features, Ids
 
 
@@ -27,11 +28,11 @@ class SameIdentity:
         known = gallery.identities[order]
         first = np.searchsorted(known, query.identities, side="left")
         count = np.searchsorted(known, query.identities, side="right") - first
-        count[query.identities == -1] = 0
+        count[query.identities == JUNK] = 0
         owner = np.repeat(np.arange(len(query)), count)
         entry = order[np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + first[owner]]
         camera = query.cameras[owner]
-        return cls(owner, entry, (camera != -1) & (camera == gallery.cameras[entry]))
+        return cls(owner, entry, (camera != UNKNOWN_CAMERA) & (camera == gallery.cameras[entry]))
 
     def within(
         self, start: int, stop: int, device: torch.device

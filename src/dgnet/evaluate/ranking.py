@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dgnet.evaluate.metrics import Ranks
 from dgnet.evaluate.pairs import SameIdentity
-from dgnet.retrieval.feature_sets import JUNK, Features, FeatureSet
+from dgnet.labels import JUNK
+from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.retrieval.prepared import DGNET, Comparison, prepare
 from dgnet.retrieval.scores import MatrixScores, Scores, nearest, order_within, other_tiles, over_blocks, rows
 

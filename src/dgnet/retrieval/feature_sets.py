@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +16,10 @@ from torch import Tensor
 from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
+from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning
 
 Ids = NDArray[np.int64]
 PARTS = ("query", "gallery", "multi_query")
-JUNK, DISTRACTOR, UNKNOWN_CAMERA = -1, 0, -1  # among identities, and among cameras
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,9 @@ def load_features(path: Path) -> FeatureSet:
     """Read a `.npz` file: `query_features [N, D]`, `query_ids [N]`, `query_cameras [N]`, and the same for `gallery_`.
 
     `multi_query_` arrays are read where present. Cameras may be missing (then unknown, -1). Identities and cameras are
-    whole numbers, or words: a word `junk` is -1, `distractor` 0, an empty camera unknown. Nothing is unpickled.
-    Raises UserError naming file and array.
+    whole numbers, or words: a word `junk` is -1, `distractor` 0, an empty camera unknown; numbers are compared as
+    numbers, however they are written. Nothing is unpickled. Says so where an array is not used, or cameras are known of
+    one side alone. Raises UserError naming file and array.
     """
     path = expanded(path)
     arrays = _arrays_of(path)
@@ -168,17 +168,20 @@ def load_features(path: Path) -> FeatureSet:
             if f"{name}_{kind}" not in arrays:
                 found = ", ".join(sorted(arrays)) or "none of the expected arrays"
                 raise UserError(f"{path}: array '{name}_{kind}' is missing (found: {found})")
+    if ("query_cameras" in arrays) != ("gallery_cameras" in arrays):
+        console.warn(f"{path}: cameras of query or gallery alone: nothing can be left out for its camera")
     try:
-        people, _ = _numbered(arrays, "ids", parts, {"junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR})
-        cameras, words = _numbered(arrays, "cameras", parts, {"": UNKNOWN_CAMERA})
+        people, _ = _numbered(arrays, "ids", parts, SPECIAL)
+        cameras, words = _numbered(arrays, "cameras", parts, dict.fromkeys(["", *NOTHING, "-1"], UNKNOWN_CAMERA))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
     def part(name: str) -> Features:
         features: Any = arrays[f"{name}_features"]
         if features.dtype.kind == "f":
-            wide = features.dtype.itemsize > 8
-            features = features.astype(np.float64 if wide else features.dtype.newbyteorder("="), copy=False)
+            kind = np.float64 if features.dtype.itemsize > 8 else features.dtype.newbyteorder("=")
+            with np.errstate(over="ignore"):  # infinity is told below
+                features = features.astype(kind, copy=False)
         unknown = np.full(len(features) if features.ndim else 0, UNKNOWN_CAMERA)
         try:
             return Features(features, people[name], cameras.get(name, unknown))
@@ -193,21 +196,31 @@ def load_features(path: Path) -> FeatureSet:
 
 
 def _arrays_of(path: Path) -> dict[str, NDArray[np.generic]]:
+    known = {f"{part}_{kind}" for part in PARTS for kind in ("features", "ids", "cameras")}
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with loaded as file:
-            arrays = {key: file[key] for key in file.files}  # all, so that a damaged name is noticed
+            _check_names(file.zip)
+            unused = sorted(set(file.files) - known)
+            arrays = {key: file[key] for key in file.files if key in known}
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except Exception as error:  # a damaged archive can fail in any way
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from error
-    known = {f"{part}_{kind}" for part in PARTS for kind in ("features", "ids", "cameras")}
-    if unused := sorted(arrays.keys() - known):
+    if unused:
         console.warn(f"{path}: arrays that are not used: {', '.join(unused)}")
-    return {key: arrays[key] for key in arrays.keys() & known}
+    return arrays
+
+
+def _check_names(archive: Any) -> None:
+    """Raise where the list of an archive's files is damaged: it has no checksum, and an array could be missed."""
+    for entry in archive.infolist():
+        archive.open(entry).close()  # compares the name with that beside the data
+        if entry.comment or entry.orig_filename != entry.filename:
+            raise ValueError("the list of its arrays is damaged")
 
 
 def _numbered(
@@ -218,51 +231,67 @@ def _numbered(
     Whole numbers, written as such, as floats or as words, keep their value; other words are numbered from 1.
     """
     said = {name: arrays[f"{name}_{kind}"] for name in parts if f"{name}_{kind}" in arrays}
+    whole: dict[str, Ids] = {}
     for name, labels in said.items():
         if labels.dtype.kind not in "iufUS":
             raise UserError(f"{name}: {kind} are of type {labels.dtype}: whole numbers or words are needed")
         if labels.ndim != 1:
             raise UserError(f"{name}: {kind} have shape {list(labels.shape)}: [images] is needed")
-    if all(labels.dtype.kind in "iuf" for labels in said.values()):
-        return {name: _whole(name, kind, labels) for name, labels in said.items()}, {}
-    text = {name: _words(name, kind, labels) for name, labels in said.items()}
-    words = {word for labels in text.values() for word in labels}
-    ordinary = sorted(words - special.keys())
-    if all(re.fullmatch(r"-?\d{1,9}", word) for word in ordinary):
-        number = {word: int(word) for word in ordinary} | dict(special)
+        if labels.dtype.kind in "iuf":
+            whole[name] = _whole(name, kind, labels)
+    if len(whole) == len(said):
+        return whole, {}
+    text = {
+        name: [str(number) for number in whole[name].tolist()] if name in whole else _words(name, kind, labels)
+        for name, labels in said.items()
+    }
+    for name, said_words in text.items():
+        for place, word in enumerate(said_words):
+            if word not in special and (word == "" or word in (*NOTHING, "NaN", "None")):
+                raise UserError(f"{name}: {kind} hold {word!r} at place {place} (counted from 0): who is that?")
+    words = set().union(*text.values())
+    number = {word: special[word.casefold()] for word in words if word.casefold() in special}
+    ordinary = sorted(words - number.keys())
+    if all(NUMBER.fullmatch(word) and abs(int(word)) < LARGEST for word in ordinary):
+        number |= {word: int(word) for word in ordinary}
         names: dict[int, str] = {}
     else:
-        number = {word: place for place, word in enumerate(ordinary, start=1)} | dict(special) | {"-1": JUNK}
-        names = {number[word]: word for word in ordinary}
-    return {name: np.array([number[word] for word in labels], np.int64) for name, labels in text.items()}, names
+        names = dict(enumerate(ordinary, start=1))
+        number |= {word: place for place, word in names.items()}
+    return {name: np.array([number[word] for word in spelt], np.int64) for name, spelt in text.items()}, names
 
 
 def _words(name: str, kind: str, labels: NDArray[np.generic]) -> list[str]:
     try:
-        if labels.dtype.kind == "S":
-            return [bytes(word).decode() for word in labels.tolist()]
+        text = [bytes(word).decode() if isinstance(word, bytes) else str(word) for word in labels.tolist()]
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: {kind} hold bytes that are no UTF-8") from error
-    return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in labels.tolist()]
+    return [meaning(word.strip()) for word in text]
 
 
 def _whole(name: str, kind: str, labels: NDArray[np.generic]) -> Ids:
-    values = np.asarray(labels)
+    values: Any = labels
     if values.dtype.kind == "f":
         if not (np.isfinite(values) & (values == np.round(values))).all():
             raise UserError(f"{name}: {kind} are not whole numbers: {values.ravel()[:3].tolist()} ...")
-    elif len(values) and int(values.max()) >= 2**62:
-        raise UserError(f"{name}: {kind} hold {values.max()}: numbers below {2**62} are needed")
-    return values.astype(np.int64)
+        limit = 2 ** min(np.finfo(values.dtype).nmant + 1, 62)  # beyond it, neighbours are one number
+    else:
+        limit = 2**62
+    if len(values) and max(int(values.max()), -int(values.min())) >= limit:
+        raise UserError(f"{name}: {kind} hold {values.max()}: as {values.dtype}, numbers below {limit} are needed")
+    return np.asarray(values.astype(np.int64))
 
 
 def save_features(feature_set: FeatureSet, path: Path, *, half: bool = False) -> None:
     """Write the file that `load_features` reads: features as float32, or float16 with `half`. All or nothing."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, part in feature_set.parts():
-        arrays[f"{name}_features"] = part.tensor().detach().cpu().to(torch.float16 if half else torch.float32).numpy()
+        values = part.tensor().detach().cpu().to(torch.float16 if half else torch.float32)
+        if not torch.isfinite(values).all():
+            raise UserError(f"{path}: {name} features hold numbers that are too large for {values.dtype}: scale them")
+        arrays[f"{name}_features"] = values.numpy()
         arrays[f"{name}_ids"] = part.identities
-        if (part.cameras != -1).any():
+        if (part.cameras != UNKNOWN_CAMERA).any():
             arrays[f"{name}_cameras"] = part.cameras
     with replacing(path) as new, new.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -27,8 +27,8 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.metric not in ("cosine", "euclidean"):
             raise UserError(f"metric is {self.metric!r}: 'cosine' or 'euclidean' would be right")
-        if self.alpha is not None and not (self.alpha >= 0 or self.alpha == -1):
-            raise UserError(f"alpha is {self.alpha}: 0 or more, -1 (second half alone) or none would be right")
+        if self.alpha is not None and not (0 <= self.alpha <= 1e6 or self.alpha == -1):
+            raise UserError(f"alpha is {self.alpha}: 0 to 1e6, -1 (second half alone) or none would be right")
 
     @property
     def halves(self) -> int:
@@ -67,10 +67,11 @@ class Prepared:
         made = FeatureScores(
             weigh(query.to(gallery), alpha, powers[0]), weigh(gallery, alpha, powers[1]), self.how.metric
         )
-        if not made.bound < torch.finfo(gallery.dtype).max / 4:
-            raise UserError(
-                f"features are so long that their squared distances exceed {gallery.dtype}: scale them, or give float64"
-            )
+        limits = torch.finfo(torch.float32)
+        if not made.bound < limits.max / 4:
+            raise UserError("features are so long that their squared distances exceed torch.float32: scale them")
+        if made.bound < limits.tiny / limits.eps**2 and bool(gallery.any() or query.any()):
+            raise UserError("features are so short that their squared distances vanish in torch.float32: scale them")
         return made
 
     def pooled(self, how: Literal["mean", "max"]) -> Prepared:
@@ -120,6 +121,8 @@ def prepare(
 
     def ready(part: Features) -> Features:
         values = part.tensor().detach().to(device=device, dtype=dtype)
+        if part.tensor().dtype == torch.float64 != dtype and not torch.isfinite(values).all():
+            raise UserError("features hold numbers that are too large for those of the gallery, float32: scale them")
         return replace(part, features=unit(values, how.halves) if how.metric == "cosine" else values)
 
     parts: dict[str, Any] = {name: ready(part) for name, part in feature_set.parts()}

@@ -263,9 +263,21 @@ def unit(features: Tensor, parts: int) -> Tensor:
     split = features.reshape(len(features), parts, -1)  # [N, parts, D / parts]
     if bool(((torch.linalg.vector_norm(split, dim=2) - 1).abs() < UNIT_TOLERANCE / 2).all()):
         return features
+    split = _within_range(split)
     length = _squared_length(split.flatten(0, 1)).sqrt().view(-1, parts)
     length[((length - 1).abs() < UNIT_TOLERANCE) | (length == 0)] = 1
     return features if bool((length == 1).all()) else (split / length.to(split)[:, :, None]).flatten(1)
+
+
+def _within_range(split: Tensor) -> Tensor:
+    """Parts `[N, parts, W]`; those whose squares could be too large or too small a number, times a power of two."""
+    largest = torch.linalg.vector_norm(split, torch.inf, dim=2, keepdim=True)
+    odd = (largest > 2.0**60) | (largest < 2.0**-60) & (largest > 0)
+    if not bool(odd.any()):
+        return split
+    mantissa, exponent = torch.frexp(split)
+    shift = torch.where(mantissa == 0, 0, exponent - torch.frexp(largest).exponent)
+    return torch.where(odd, torch.ldexp(mantissa, shift), split)
 
 
 def _squared_length(features: Tensor) -> Tensor:
