@@ -160,6 +160,36 @@ def test_every_alpha_is_kept(feature_set, tmp_path):
     assert len(load_all(tmp_path / "one.json")) == 1
 
 
+def test_any_value_of_the_wrong_kind_is_one_line(feature_set, tmp_path):
+    run = evaluate(feature_set, verification=True, camera_pairs=True, draws=9)
+    written, path = json.loads(run.to_json()), tmp_path / "run.json"
+    places = [(key,) for key in written] + [
+        ("ap_standard", 0), ("first_hit", 0), ("ranks", 0), ("intervals", "rank1"), ("figures", "rank1"),
+        ("provenance", "labels"), ("verification", "tpr_at"), ("verification", "curve_tpr"), ("camera_pairs", 0),
+    ]  # fmt: skip
+    read_ones = 0
+    for *above, last in places:
+        for value in (None, True, -1, 2, 0.5, float("nan"), 1e300, 10**30, "", "1", [], [[1]], {}, {"a": "1"}):
+            changed = json.loads(json.dumps(written))
+            inside = changed[above[0]] if above else changed
+            inside[last] = value
+            path.write_text(json.dumps(changed))
+            try:
+                read = load_results(path)
+            except UserError as error:
+                said = str(error)
+            else:
+                read_ones += 1
+                said = str(path)
+                shown(read.table())
+                shown(read.camera_table())
+                assert side_by_side([run, read])
+                assert read.figures() == run.figures()
+            assert said.startswith(str(path))
+            assert "\n" not in said
+    assert read_ones  # another name, say, is no damage
+
+
 JSON: list[bytes] = []  # of one evaluation, made once
 
 

@@ -178,6 +178,7 @@ def load_all(path: Path) -> list[Results]:
 def _from_json(read: Any) -> Results:
     if read["format"] != FORMAT:
         raise UserError("results of another format: evaluate again with this version")
+    figures = read["figures"]
     read = {key: value for key, value in read.items() if key not in ("format", "figures", "cmc", "others")}
     for key in ("ap_standard", "ap_trapezoid", "inp", "precision_recall"):
         read[key] = np.asarray(read[key], np.float64)
@@ -194,7 +195,39 @@ def _from_json(read: Any) -> Results:
         read["verification"] = Verification(**tests)
     if read["camera_pairs"] is not None:
         read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
-    return Results(**read)
+    run = Results(**read)
+    _check(run, figures)
+    return run
+
+
+def _check(run: Results, figures: Mapping[str, float]) -> None:
+    """Raise ValueError where a field holds what it cannot, or the figures are not those of the lists."""
+    tests, pairs = run.verification, run.camera_pairs or []
+    counts = [run.queries, run.valid_queries, run.gallery, *run.ranks, *(pair.queries for pair in pairs)]
+    rates = [run.ap_standard, run.ap_trapezoid, run.inp, run.precision_recall, *run.intervals.values()]
+    shares = [share for pair in pairs for share in (pair.rank1, pair.mAP_standard)]
+    if tests is not None:
+        counts += [tests.genuine_pairs, tests.impostor_pairs]
+        rates += [tests.curve_fpr, tests.curve_tpr]
+        shares += tests.tpr_at.values()
+    right = {
+        "name": isinstance(run.name, str),
+        "divisor": run.divisor in ("all", "valid"),
+        "protocol": isinstance(run.protocol, dict),
+        "provenance": isinstance(run.provenance, dict) and isinstance(run.provenance.get("labels", ""), str),
+        "cameras": all(isinstance(c, int | str) for pair in pairs for c in (pair.query_camera, pair.gallery_camera)),
+        "counts": all(type(count) is int and 0 <= count < 2**53 for count in counts) and min(run.ranks, default=1) >= 1,
+        "places": run.first_hit.ndim == 1 and bool(((run.first_hit >= 0) & (run.first_hit <= run.gallery)).all()),
+        "shares": all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares),
+        "rates": all(((rate := np.asarray(part, np.float64)) >= 0).all() and (rate <= 1).all() for part in rates),
+    }
+    if wrong := [what for what, fine in right.items() if not fine]:
+        raise ValueError(f"{wrong[0]} are damaged")
+    found = run.figures()
+    if found.keys() != figures.keys() or not all(abs(found[key] - figures[key]) < 1e-9 for key in found):
+        raise ValueError("its figures are not those of its queries: it was damaged or changed")
+    if run.valid_queries != int((run.first_hit > 0).sum()):
+        raise ValueError("its number of queries with an answer is not that of its queries")
 
 
 def versions() -> dict[str, str]:
