@@ -99,6 +99,9 @@ def test_people_that_were_trained_on_are_told(run: Run, model: Path, people: Pat
     code, _, err = run("evaluate", model)
     assert code == 0
     assert "2 of the 3 people of this test were trained on" in err
+    (tmp_path / "link").symlink_to(people)
+    _, _, err = run("evaluate", model, "--data", "./link/")
+    assert "2 of the 3 people of this test were trained on" in err  # the same folder by another name
     assert not (tmp_path / "decoded").exists()  # the training's cache is the training's
     other = tmp_path / "other"
     synthesize(other, identities=8, test_identities=3, images_per_camera=2, height=32, width=16)
@@ -129,9 +132,10 @@ def test_an_unreadable_photo_can_be_passed_over(run: Run, model: Path, tmp_path:
     code, _, err = run("evaluate", model, "--data", folder)
     assert code == 2
     assert damaged.name in err
-    code, _, err = run("evaluate", model, "--data", folder, "--on-unreadable", "skip", "--cache", "mine")
+    code, out, err = run("evaluate", model, "--data", folder, "--on-unreadable", "skip", "--cache", "mine")
     assert code == 0
     assert f"left out 1 of 114 images, which cannot be read: {damaged}" in err
+    assert "unreadable photos left out 1" in " ".join(out.split())
     assert (tmp_path / "mine").is_dir()
 
 
@@ -149,6 +153,17 @@ def test_weights_that_give_nan_are_told(run: Run, people: Path, tmp_path: Path) 
     code, _, err = run("evaluate", "model.safetensors")
     assert code == 2
     assert "NaN or infinity in appearance.heads.0.reduce.weight" in err
+
+
+def test_a_photo_whose_feature_is_not_finite_is_named(run: Run, people: Path, tmp_path: Path) -> None:
+    config = configuration.load("tiny", [f"data.root={people}"])
+    net = DGNet(config, 5)
+    for weight in net.appearance.heads.parameters():
+        weight.data.fill_(3e38)  # finite, so it is no damage; what it gives is
+    save_model(tmp_path / "model.safetensors", net, config, "joint", [])
+    code, _, err = run("evaluate", "model.safetensors")
+    assert code == 2
+    assert f"{sorted((people / 'query').iterdir())[0]}: the network's feature of it holds NaN or infinity" in err
 
 
 # Words for people and cameras

@@ -147,7 +147,26 @@ def test_twelve_runs_fit_eighty_columns(feature_set):
 def test_names_are_those_of_the_runs_folders():
     assert names_of([Path("runs/a/e.json"), Path("runs/b/e.json")]) == ["a", "b"]
     assert names_of([Path("runs/a/e.json"), Path("runs/a/f.json")]) == ["e", "f"]
-    assert names_of([Path("x/a/e.json"), Path("y/a/e.json"), Path("y/b/e.json")]) == ["a/e (1)", "a/e (2)", "b/e"]
+    assert names_of([Path("x/a/e.json"), Path("y/a/e.json"), Path("y/b/e.json")]) == ["x/a", "y/a", "y/b"]
+    assert names_of([Path("x/a/e.json"), Path("x/a/e.json"), Path("y/b/f.json")]) == ["a/e (1)", "a/e (2)", "b/f"]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["seed0", "seed1"], ["seeds (2)"]),
+        (["joint/seed0", "joint/seed1", "alone/seed0", "alone/seed1"], ["joint (2)", "alone (2)"]),
+        (["joint_s1", "joint_s2"], ["joint (2)"]),
+        (["market1501", "market1601"], []),
+        (["resnet50", "resnet101"], []),
+        (["alpha 0.5", "alpha 0.6"], []),
+    ],
+)
+def test_what_counts_as_seeds_of_one(feature_set, names, groups):
+    run = evaluate(feature_set)
+    text = side_by_side([run] * len(names), names)
+    assert ("seeds together" in text) == bool(groups)
+    assert all(group in text for group in groups)
 
 
 def test_every_alpha_is_kept(feature_set, tmp_path):

@@ -15,18 +15,20 @@ from dgnet.errors import UserError
 from dgnet.evaluate.metrics import bootstrap
 from dgnet.evaluate.results import Results, label, percent, plain
 
-_SEED = re.compile(r"[-_. ]?(?:seed|run|s)?[-_. ]?\d+$", re.IGNORECASE)
+_SEED = re.compile(r"(?:(?:^|[-_. /])(?:seed|run|s)[-_. =]?|[-_])\d{1,4}(?=/|$)", re.IGNORECASE)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """What evaluations are called in a table: their run's folder, or their file where folders are alike."""
-    folders = [path.absolute().parent.name for path in paths]
     stems = [path.stem for path in paths]
-    if len(set(folders)) == len(paths):
-        return folders
-    if len(set(stems)) == len(paths):
-        return stems
-    both = [f"{folder}/{stem}" for folder, stem in zip(folders, stems, strict=True)]
+    folders = [path.absolute().parent.parts[1:] for path in paths]
+    for depth in (1, 2):
+        names = ["/".join(folder[-depth:]) for folder in folders]
+        if len(set(names)) == len(paths):
+            return names
+        if depth == 1 and len(set(stems)) == len(paths):
+            return stems
+    both = [f"{folder[-1] if folder else ''}/{stem}" for folder, stem in zip(folders, stems, strict=True)]
     return [f"{name} ({number})" if both.count(name) > 1 else name for number, name in enumerate(both, 1)]
 
 
@@ -59,7 +61,7 @@ def compare(runs: Sequence[Results], names: Sequence[str] = (), *, draws: int = 
     tables = [console.table("side by side, %", heads, rows, plain=True)]
     groups: dict[str, list[Results]] = defaultdict(list)
     for run, name in zip(runs, called, strict=True):
-        groups[_SEED.sub("", name) or name].append(run)
+        groups[_SEED.sub("", name) or "seeds"].append(run)
     if any(len(group) > 1 for group in groups.values()):
         first = next(iter(groups.values()))
         cells = [_group_row(name, group, first, shown, draws, seed) for name, group in groups.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from dgnet.datasets.records import Dataset, Split
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.results import Results
+from dgnet.files import expanded
 from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
@@ -66,15 +67,19 @@ def evaluate_network(
     if alphas and not has_halves(net):
         raise UserError(f"--alphas {list(alphas)}: features of this network have no fine-grained half to be weighed")
     found = features(net, config, dataset, device, reading)
+    tested = [split for split in (dataset.query, dataset.gallery, dataset.multi_query) if split is not None]
+    unread = sum(map(len, tested)) - sum(len(part) for _, part in found.parts())
     if save_features is not None:
         feature_sets.save_features(found, save_features)
-    return evaluate_alphas(
+    results = evaluate_alphas(
         found,
         (alphas or config.evaluate.alphas) if has_halves(net) else (None,),
         name=name or dataset.name,
         provenance={"data": str(dataset.root), "views": _views(reading), **(provenance or {})},
         **{"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor, **options},
     )
+    left_out = {"unreadable photos left out": unread} if unread else {}
+    return [replace(result, protocol=result.protocol | left_out) for result in results]
 
 
 def features(
@@ -108,7 +113,7 @@ def warn_of_acquaintances(dataset: Dataset, trained_on: Config, identities: Sequ
 
     Identities are numbers of one data set, so only the set that the network was trained on is asked.
     """
-    if str(dataset.root) != trained_on.data.root or trained_on.data.join:
+    if expanded(dataset.root).resolve() != expanded(trained_on.data.root).resolve() or trained_on.data.join:
         return
     tested = np.union1d(dataset.query.people, dataset.gallery.people)
     known = np.intersect1d(tested, np.asarray(identities, np.int64))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dgnet import console
-from dgnet.images.store import Images
+from dgnet.errors import UserError
+from dgnet.images.store import Images, ImageStore
 from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen
@@ -36,6 +37,9 @@ def extract(
         device: where the network is; by default where its weights are.
         flip: whether the mirror image is seen too.
         parts: into how many parts of equal width a feature is cut; by default the heads of a `DGNet`, else 1.
+
+    Raises:
+        UserError: a feature with NaN or infinity, naming its image.
     """
     embed: Any = net.embed
     if device is None:
@@ -51,4 +55,8 @@ def extract(
             feature = embed(x) + embed(x.flip(3)) if flip else embed(x)
             done.append(unit(feature.float(), parts).cpu())
             bar.advance(task, len(indices))
-    return torch.cat(done)
+    made = torch.cat(done)
+    for row in torch.isfinite(made).all(1).logical_not().nonzero().flatten().tolist():
+        name = images.paths[images.kept[row]] if isinstance(images, ImageStore) else f"image {row} (counted from 0)"
+        raise UserError(f"{name}: the network's feature of it holds NaN or infinity; are its weights sound?")
+    return made

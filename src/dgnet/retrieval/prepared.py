@@ -70,7 +70,8 @@ class Prepared:
         limits = torch.finfo(torch.float32)
         if not made.bound < limits.max / 4:
             raise UserError("features are so long that their squared distances exceed torch.float32: scale them")
-        if made.bound < limits.tiny / limits.eps**2 and bool(gallery.any() or query.any()):
+        short = self.how.metric == "euclidean" and made.bound < limits.tiny / limits.eps**2
+        if short and bool(made.gallery.any() or made.query.any()):
             raise UserError("features are so short that their squared distances vanish in torch.float32: scale them")
         return made
 
