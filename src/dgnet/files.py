@@ -7,10 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -85,6 +83,8 @@ def _from_url(source: str, advice: str) -> Path:
     digest = fragment.removeprefix("sha256=").lower() or (named[1] if named else "")
     if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
         raise UserError(f"weights {source}: put #sha256=HASH behind the URL, so that the file can be checked")
+    from http.client import HTTPException
+
     import torch  # takes seconds, and is not needed to read a configuration
 
     cached = Path(torch.hub.get_dir(), "checkpoints", name.name if named else f"{name.stem}-{digest[:16]}{name.suffix}")
@@ -103,6 +103,8 @@ def _from_url(source: str, advice: str) -> Path:
 
 
 def _download(url: str, to: Path) -> None:
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"User-Agent": f"dgnet/{__version__}"})
     with (
         urllib.request.urlopen(request, timeout=30) as reply,

@@ -1,6 +1,7 @@
 """The command line: one thin subcommand per task. `dgnet --help` lists them.
 
-torch takes seconds to import, so every task imports what it needs when it is called: help and errors come at once.
+torch takes seconds to import, pydantic tenths of one; so every task imports what it needs when it is
+called: help and errors come at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet import config as configuration
 from dgnet.cli import data, evaluate, generate, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
@@ -43,6 +43,7 @@ def demo(
         identities: people to draw
         test_identities: of these, held out from training
     """
+    from dgnet import config as configuration
     from dgnet.demo import demo as run
 
     chosen = configuration.load("demo", overrides)
@@ -62,6 +63,8 @@ def show_config(
         overrides: changes, such as train.half_batch=4
         explain: say what values mean: all, or those of keys and groups such as train.half_batch or loss
     """
+    from dgnet import config as configuration
+
     if explain is not None:
         chosen = configuration.load(preset, overrides)
         console.stdout.print("".join(configuration.explain(key, chosen) for key in explain or ("",)), end="")

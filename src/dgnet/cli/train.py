@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from tyro.conf import Positional, UseAppendAction
 
-from dgnet import config as configuration
 from dgnet.cli.common import INTERRUPTED, written
-from dgnet.config import Config
 from dgnet.errors import UserError
+
+if TYPE_CHECKING:
+    from dgnet.config import Config
 
 app = tyro.extras.SubcommandApp()
 
@@ -82,6 +84,8 @@ def joint(
 
 
 def _run_config(run: Path, config: str | None, overrides: Sequence[str], *, resume: bool) -> Config:
+    from dgnet import config as configuration
+
     if not resume:
         return configuration.load(config or "market1501", overrides)
     if config:
