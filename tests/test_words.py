@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dgnet import cli, console
-from dgnet.cli.app import in_order
-from dgnet.errors import UserError
+from dgnet.cli.app import at_home, in_order
+from dgnet.errors import UserError, nearest
 from dgnet.files import expanded, replacing
 
 
@@ -73,6 +73,29 @@ def test_the_home_of_nobody(words: list[str], capsys: pytest.CaptureFixture[str]
 def test_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("~", "HOME"),
+        ("~/x y.jpg", "HOME/x y.jpg"),
+        ("--json=~/x.json", "HOME/x.json"),
+        ("~backup.jpg", "~backup.jpg"),
+        ("a~/b", "a~/b"),
+        ("data.root=~/x", "data.root=~/x"),  # expanded where the configuration is used, and written as it was given
+        ("--json=x", "--json=x"),
+    ],
+)
+def test_home_is_found_in_every_word(word: str, meant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home(word).removeprefix("--json=") == meant.replace("HOME", str(tmp_path)).removeprefix("--json=")
+    assert at_home(word).startswith("--json=") == word.startswith("--json=")
+
+
+def test_the_nearest_word_is_found() -> None:
+    assert nearest("half_bach", ["iterations", "half_batch"]) == "half_batch"
+    assert nearest("zzz", ["iterations", "half_batch"]) is None
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:

@@ -10,7 +10,6 @@ The defaults are the published ones (Market-1501). Times are in iterations, size
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -22,7 +21,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from dgnet import yamltext
-from dgnet.errors import UserError
+from dgnet.errors import UserError, nearest
 from dgnet.files import expanded
 
 _STRICT = ConfigDict(extra="forbid", strict=False, use_attribute_docstrings=True, allow_inf_nan=False)
@@ -399,8 +398,8 @@ def explain(key: str = "", config: Config | None = None) -> str:
         line for path, line in _explanations(config or Config(), "") if f"{path}.".startswith(f"{key}." if key else "")
     ]
     if not found:
-        near = difflib.get_close_matches(key, [path for path, _ in _explanations(Config(), "")], n=1, cutoff=0.4)
-        raise UserError(f"unknown key {key}; " + (f"did you mean {near[0]}?" if near else "`dgnet config` shows all"))
+        near = nearest(key, [path for path, _ in _explanations(Config(), "")])
+        raise UserError(f"unknown key {key}; " + (f"did you mean {near}?" if near else "`dgnet config` shows all"))
     return "\n".join(found) + "\n"
 
 
@@ -457,8 +456,8 @@ def _explain(problem: Any) -> str:
     path = ".".join(location)
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _keys_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+        near = nearest(location[-1], known)
+        hint = f"did you mean {'.'.join([*location[:-1], near])}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {path}; {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     if not path:

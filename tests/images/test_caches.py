@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dgnet import cli, console, device
+from dgnet.datasets.scan import scan
 from dgnet.errors import UserError
 from dgnet.images import caches
 from dgnet.images import store as images
@@ -56,6 +57,20 @@ def test_names_that_are_not_utf8(photos: list[Path], tmp_path: Path) -> None:
         assert len(ImageStore([odd, *photos[1:]], 8, 4, tmp_path / "cache")) == 3
     (cache,) = caches.listed(tmp_path / "cache")
     assert cache.current
+
+
+def test_a_cache_at_home(photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ImageStore(photos, 8, 4, Path("~/cache"))
+    assert len(caches.listed(tmp_path / "cache")) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no time of the last change of state")
+def test_a_check_sees_it_too(photos: list[Path], tmp_path: Path) -> None:
+    before = scan(photos, tmp_path, tmp_path / "looks")
+    repaint(photos[1])
+    after = scan(photos, tmp_path, tmp_path / "looks")
+    assert (before["digest"] == after["digest"]).all(axis=1).tolist() == [True, False, True]
 
 
 def test_a_folder_says_what_its_caches_are_of(photos: list[Path], tmp_path: Path, told: list[str]) -> None:

@@ -19,6 +19,7 @@ from dgnet.cli import data, evaluate, generate, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
+from dgnet.files import expanded
 
 app = tyro.extras.SubcommandApp()
 app.command(data.app, name="data")
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     keep_freed()
     try:
-        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=in_order(given) or ["--help"])
+        words = [at_home(word) for word in given]
+        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=in_order(words) or ["--help"])
     except UserError as error:
         console.failed(" ".join(str(error).split("\n")))
         code = 2
@@ -96,6 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.notice("interrupted")
         code = INTERRUPTED
     sys.exit(code)
+
+
+def at_home(word: str) -> str:
+    """A word whose path begins with `~`, written out: a shell does so, but not behind `--option=` or in quotes."""
+    option, path = re.fullmatch(r"(--[\w-]+=)?(.*)", word, re.DOTALL).groups("")  # type: ignore[union-attr]
+    return option + str(expanded(path)) if re.match(r"~([^/\\]*[/\\]|$)", path) else word
 
 
 _OVERRIDE = re.compile(r"[a-z]\w*(\.\w+)+=.*", re.DOTALL)

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from dgnet.datasets.folders import (
 )
 from dgnet.datasets.names import number_cameras, number_people, one_spelling
 from dgnet.datasets.records import Dataset, Split, first_of_each
-from dgnet.errors import UserError
+from dgnet.errors import UserError, nearest
 from dgnet.files import expanded
 from dgnet.labels import NOTHING, meaning
 
@@ -199,8 +198,8 @@ def _known_columns(file: Path, table: tables.Table, notes: list[str]) -> tables.
         known[meant] = cells
     for name in ("path", "identity"):
         if name not in known:
-            near = get_close_matches(name, table, 1)
-            hint = f"; is '{near[0]}' the one?" if near else ""
+            close = nearest(name, table)
+            hint = f"; is '{close}' the one?" if close else ""
             raise UserError(f"{file} has no column '{name}'; its columns are {', '.join(table)}{hint}")
     for name in ("camera", "split"):
         near = [column for column in known if column.casefold().startswith(name[:3])]

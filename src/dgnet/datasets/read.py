@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +27,7 @@ from dgnet.datasets.folders import (
 from dgnet.datasets.official import missing
 from dgnet.datasets.own import read_folders, read_pattern, read_table
 from dgnet.datasets.records import DISTRACTOR, Dataset, hold_out, join
-from dgnet.errors import UserError
+from dgnet.errors import UserError, nearest
 from dgnet.files import expanded
 
 
@@ -243,6 +242,6 @@ def _table_file(root: Path, option: str) -> Path:
 
 
 def _nearest(word: str, choices: Sequence[str]) -> str:
-    near = get_close_matches(word, choices, 1)
-    hint = f" did you mean '{near[0]}'?" if near else ""
+    near = nearest(word, choices)
+    hint = f" did you mean '{near}'?" if near else ""
     return f":{hint} one of {', '.join(choice for choice in choices if choice)}"

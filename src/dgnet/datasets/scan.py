@@ -16,7 +16,7 @@ from PIL import Image
 
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 from dgnet.images.decode import decode_bytes, jpeg_header, turned
 
 READABLE, TRUNCATED, UNREADABLE = 1, 2, 3
@@ -24,7 +24,8 @@ READABLE, TRUNCATED, UNREADABLE = 1, 2, 3
 LOOK = np.dtype(
     [
         ("bytes", np.int64),
-        ("time", np.int64),  # of the last change, in ns; with `bytes`, what tells a file from its later self
+        ("time", np.int64),  # of the last change, in ns
+        ("state_time", np.int64),  # of its state's, which no program sets; the three tell a file from its later self
         ("state", np.uint8),  # 0: not looked at yet
         ("height", np.int32),
         ("width", np.int32),
@@ -33,7 +34,7 @@ LOOK = np.dtype(
         ("small", np.uint8, (16, 8)),  # the image in gray
     ]
 )
-_FORMAT = "check-2"  # part of the cache's name: change it when a look would come out differently
+_FORMAT = "check-3"  # part of the cache's name: change it when a look would come out differently
 _CHUNK = 64
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -46,6 +47,7 @@ def scan(paths: Sequence[Path], root: Path, cache: Path | None = None, workers: 
     does not hold Python's lock. Raises UserError where the folder `cache` cannot be made.
     """
     if cache:
+        cache = expanded(cache)
         try:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -77,12 +79,12 @@ def look(path: Path) -> tuple[object, ...]:
     """One row of `LOOK`."""
     try:
         data = path.read_bytes()
-        changed = path.stat().st_mtime_ns
+        now = path.stat()
     except OSError:
-        return 0, 0, UNREADABLE, 0, 0, 0, np.zeros(16, np.uint8), np.zeros((16, 8), np.uint8)
+        return 0, 0, 0, UNREADABLE, 0, 0, 0, np.zeros(16, np.uint8), np.zeros((16, 8), np.uint8)
     digest = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
     state, height, width, colour, small = _see(path, data)
-    return len(data), changed, state, height, width, colour, digest, small
+    return len(data), now.st_mtime_ns, now.st_ctime_ns, state, height, width, colour, digest, small
 
 
 def _see(path: Path, data: bytes) -> tuple[int, int, int, int, NDArray[np.uint8]]:
@@ -115,7 +117,7 @@ def _remembered(store: Path | None, paths: Sequence[Path], names: Sequence[str])
         known = before.get(name)
         if known is not None and path.exists():
             now = path.stat()
-            if (known["bytes"], known["time"]) == (now.st_size, now.st_mtime_ns):
+            if tuple(known)[:3] == (now.st_size, now.st_mtime_ns, now.st_ctime_ns):
                 looks[place] = known
     return looks
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from dgnet import console
 from dgnet.device import available_memory
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 from dgnet.images import caches
 from dgnet.images.decode import decode, resize
 from dgnet.pixels import Pixels
@@ -78,7 +78,7 @@ class ImageStore:
         self._pixels: Pixels | None = None
         bad = np.zeros(len(paths), dtype=np.uint8)
         if cache is not None and not on_demand:
-            self._pixels, bad = self._cached(cache)
+            self._pixels, bad = self._cached(expanded(cache))
         elif not on_demand:
             _check_memory(len(paths), height, width)
             self._pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
