@@ -118,5 +118,5 @@ def test_more_photos_than_memory(
         "--device", "cpu", capsys=capsys,
     )  # fmt: skip
     assert code == 2
-    assert err.splitlines()[-1].endswith("are free; keep them on disk: data.cache=FOLDER")
+    assert err.splitlines()[-1].endswith("are free; keep them on disk: data.cache=FOLDER (evaluate: --cache FOLDER)")
     assert not (tmp_path / "run").exists()

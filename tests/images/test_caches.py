@@ -151,7 +151,12 @@ def test_a_file_that_says_nothing_is_out_of_date(tmp_path: Path, content: bytes)
     [
         (1, 10_000, "decoding 3 images into memory (1 MB)"),
         (4, 10_000, "decoding 3 images into memory (1 MB in each of 4 processes)"),
-        (1, 400, "decoding 3 images into memory (1 MB), of 1 MB that are free; data.cache=FOLDER keeps them on disk"),
+        (
+            1,
+            400,
+            "decoding 3 images into memory (1 MB), of 1 MB that are free; on disk: "
+            "data.cache=FOLDER (evaluate: --cache FOLDER)",
+        ),
         (1, None, "decoding 3 images into memory (1 MB)"),
     ],
 )
@@ -176,7 +181,9 @@ def test_more_than_there_is_is_refused_before_it_is_taken(
     monkeypatch.setattr(images, "available_memory", lambda: free)
     monkeypatch.setattr(images, "decode", None)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    with pytest.raises(UserError, match=r"^3 images of 8 x 4 take 1 MB of memory.*: data\.cache=FOLDER$"):
+    with pytest.raises(
+        UserError, match=r"^3 images of 8 x 4 take 1 MB of memory.*: data\.cache=FOLDER \(evaluate: --cache FOLDER\)$"
+    ):
         ImageStore(photos, 8, 4)
 
 

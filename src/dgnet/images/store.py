@@ -29,6 +29,7 @@ Indices = npt.NDArray[np.int64]
 
 _CHUNK = 512  # images decoded between two writes: bounds the memory that waits for a slow disk
 _LARGE_SHARE = 0.25  # of the free memory: images that take more are worth a word
+_ON_DISK = "data.cache=FOLDER (evaluate: --cache FOLDER)"
 _SPARE = 64 << 20  # bytes left free on the disk beyond the cache itself
 
 
@@ -201,9 +202,9 @@ def _check_memory(count: int, height: int, width: int) -> None:
     if size * processes > free:
         raise UserError(
             f"{count} images of {height} x {width} take {megabytes(size)} of memory{each}, and {megabytes(free)} are "
-            "free; keep them on disk: data.cache=FOLDER"
+            f"free; keep them on disk: {_ON_DISK}"
         )
-    console.notice(f"{said}, of {megabytes(free)} that are free; data.cache=FOLDER keeps them on disk")
+    console.notice(f"{said}, of {megabytes(free)} that are free; on disk: {_ON_DISK}")
 
 
 def megabytes(size: int) -> str:
