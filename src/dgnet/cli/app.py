@@ -1,7 +1,7 @@
 """The command line: one thin subcommand per task. `dgnet --help` lists them.
 
-torch takes seconds to import, pydantic tenths of one; so every task imports what it needs when it is
-called: help and errors come at once.
+torch takes seconds to import, pydantic tenths of one; so every task imports what it needs when it is called: help and
+errors come at once.
 """
 
 from __future__ import annotations
