@@ -89,6 +89,52 @@ def test_no_query_images_names_the_way_out(run: Run, tmp_path: Path) -> None:
         read_dataset(tmp_path / "shopA", need=("query", "gallery"))
 
 
+def test_joined_folders_need_no_layout(tmp_path: Path) -> None:
+    roots = [shop(tmp_path / name, "anna", "ben") for name in ("one", "two", "set=3")]
+    for entry in (str(roots[1]), f"auto={roots[1]}", f"folders={roots[1]}", f"pattern:{{identity}}/*={roots[1]}"):
+        both = of_config(Data(root=str(roots[0]), join=(entry, str(roots[2]))), "train")
+        assert (len(both.train.people), set(both.train.columns["source"])) == (6, {"one", "two", "set=3"})
+
+
+NOBODY = (
+    ("data", "check", "~nosuchuser/x"),
+    ("data", "check", "mine", "--cache", "~nosuchuser/x"),
+    ("data", "check", "mine", "--json=~nosuchuser/x"),
+    ("data", "synthesize", "~nosuchuser/x", "--identities", "3", "--test-identities", "1"),
+    ("train", "teacher", "~nosuchuser/x", "data.root=mine", "--config", "tiny"),
+    ("train", "teacher", "run", "data.root=~nosuchuser/x", "--config", "tiny"),
+    ("train", "teacher", "run", "data.root=mine", "data.join=[~nosuchuser/x]", "--config", "tiny"),
+    ("train", "teacher", "run", "data.root=mine", "data.cache=~nosuchuser/x", "--config", "tiny"),
+    ("train", "joint", "run", "data.root=mine", "--teacher", "~nosuchuser/x", "--config", "tiny"),
+    ("demo", "~nosuchuser/x"),
+    ("evaluate", "~nosuchuser/x"),
+    ("generate", "folder", "~nosuchuser/x", "out", "--images", "mine"),
+    ("weights", "import", "~nosuchuser/x", "--out", "out"),
+)
+
+
+@pytest.mark.parametrize("command", NOBODY, ids=lambda command: " ".join(command[:2]))
+def test_a_home_folder_of_nobody_is_one_line_and_leaves_nothing(
+    run: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    shop(tmp_path / "mine", "anna", "ben", each=5)
+    code, _, err = run(*command)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ~nosuchuser/x")
+    assert "no home folder of that user is known" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_home_folder_is_found_behind_an_equals_sign(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shop(tmp_path / "home" / "mine", "anna", "ben")
+    assert run("data", "check", "~/mine", "--json=~/found.json")[0] == 0
+    assert (tmp_path / "home" / "found.json").is_file()
+
+
 # Holding out
 
 

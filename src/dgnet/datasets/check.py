@@ -128,7 +128,8 @@ def check(
         UserError: `cache` cannot be written, or lies in the data set's folder.
     """
     started = time.perf_counter()
-    if cache and dataset.root.is_dir() and expanded(cache).absolute().is_relative_to(dataset.root):
+    cache = cache and expanded(cache)
+    if cache and dataset.root.is_dir() and cache.absolute().is_relative_to(dataset.root):
         raise UserError(f"cache folder {cache} lies inside the data set; nothing is written there: name another")
     unread = [Finding("unread", sentence, problem=True) for sentence in (*dataset.absent.values(), *dataset.notes)]
     if not dataset.splits:

@@ -158,7 +158,9 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     others = []
     for entry in data.join:
         named, equals, folder = entry.partition("=")
-        others.append(read_dataset(folder if equals else entry, named if equals else "auto", need=("train",)))
+        if not equals or (named.partition(":")[0] not in ("auto", *LAYOUTS) and expanded(entry).exists()):
+            named, folder = "auto", entry
+        others.append(read_dataset(folder, named, need=("train",)))
     both = join([dataset, *others])
     return replace(dataset, name=both.name, train=both.train)
 
