@@ -12,6 +12,7 @@ from PIL import Image
 
 from dgnet import cli
 from dgnet.drawn.dataset import synthesize
+from dgnet.train.baseline import say_if_short
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own-photos.md").read_text()
 NAMES = ("anna", "ben", "carl", "dora", "emil", "fay", "gus", "hana")
@@ -47,7 +48,7 @@ def test_the_page_leads_from_a_folder_to_a_search(
             cli.main(shlex.split(small)[1:])
         said[command], errors = capsys.readouterr()
         assert not stopped.value.code, f"{command}\n{errors}"
-        assert "warning" not in errors, f"{command}\n{errors}"
+        assert "warning" not in errors.replace("warning: an epoch of 44 photos is 5 steps", ""), f"{command}\n{errors}"
     assert "clean (60 images" in said["dgnet data check shopA"]
     assert "queries with an answer / all" in said["dgnet evaluate runs/shop/joint"]
     assert Path("swap.png").is_file()
@@ -58,3 +59,21 @@ def test_the_page_leads_from_a_folder_to_a_search(
     assert len(answers) == 5
     assert answers[0] == ["1.00", "carl", "IMG_001.png"]
     assert {name for _, name, _ in answers} <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "says"),
+    [
+        (
+            8,
+            "warning: an epoch of 44 photos is 5 steps: teacher.epochs = 8 makes 40, and a teacher takes some hundreds",
+        ),
+        (60, "an epoch of 44 photos is 5 steps: teacher.epochs = 60 makes 300"),
+    ],
+)
+def test_epochs_of_few_steps_are_told(capsys: pytest.CaptureFixture[str], epochs: int, says: str) -> None:
+    say_if_short(44, 5, epochs)
+    say_if_short(1000, 50, epochs)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(says)
+    assert "1000" not in said

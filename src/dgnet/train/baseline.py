@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset
 from dgnet.images.transforms import random_erasing
@@ -22,6 +23,7 @@ from dgnet.weights import files
 from dgnet.weights.pretrained import pretrained
 
 _SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
+_SHORT_EPOCH, _SHORT_TRAINING = 50, 300  # steps: epochs are counted as if a set were large
 
 
 def train_teacher(
@@ -59,6 +61,7 @@ def train_teacher(
         prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
     )
     per_epoch = max(1, stream.batches_per_epoch // distributed.count())
+    say_if_short(len(photos.classes), per_epoch, teacher.epochs)
 
     def iterate(batch: Single, iteration: int) -> Line:
         epoch = (iteration - 1) // per_epoch
@@ -101,3 +104,17 @@ def train_teacher(
         files.save_model(file, net, config, "teacher", photos.identities)
     distributed.wait()
     return file
+
+
+def say_if_short(photos: int, per_epoch: int, epochs: int) -> None:
+    """Epochs of few photos are few steps: eight of them may be eight."""
+    if per_epoch >= _SHORT_EPOCH:
+        return
+    steps = f"an epoch of {photos} photos is {per_epoch} steps: teacher.epochs = {epochs} makes {epochs * per_epoch}"
+    if epochs * per_epoch >= _SHORT_TRAINING:
+        console.notice(steps)
+    else:
+        console.warn(
+            f"{steps}, and a teacher takes some hundreds; more epochs, with teacher.milestones to match, or a smaller "
+            "teacher.batch"
+        )
