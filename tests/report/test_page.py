@@ -67,7 +67,10 @@ def full() -> Report:
         retrieval=Retrieval(pictures(2), pictures(2, 4), np.array([[1, 0, 1, 0], [0, 0, 0, 0]], bool)),
         cmc={"DG-Net": [0.75, 0.8, 1.0], "Teacher": [0.5, 0.6, 0.9]},
         log=[line(iteration) for iteration in range(1, 11)],
-        teacher_log=[{"epoch": 1, "loss": 2.0, "accuracy": 0.1}, {"epoch": 2, "loss": 1.0, "accuracy": 0.5}],
+        teacher_log=[
+            {"iteration": 1, "epoch": 1, "total": 2.0, "accuracy": 0.1, "seconds": 0.1},
+            {"iteration": 2, "epoch": 2, "total": 1.0, "accuracy": 0.5, "seconds": 0.1},
+        ],
     )
 
 

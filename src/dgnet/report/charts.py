@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgnet.images.sheets import PAGE, svg, text
+from dgnet.logline import LogLine
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,31 +26,28 @@ class Panel(NamedTuple):
     weights: Floats | None = None  # [T]
 
 
-def loss_curves(log: Sequence[Mapping[str, Any]], teacher_log: Sequence[Mapping[str, Any]] = ()) -> str:
+def loss_curves(log: Sequence[LogLine], teacher_log: Sequence[LogLine] = ()) -> str:
     """A small panel for every term of the objective, with its weight, then for what else the lines of the logs hold.
 
-    `log` lines: {"iteration", "terms": {name: value}, "weights": {name: value}, "total", "discriminator", "penalty"};
-    `teacher_log` lines: {"epoch", "loss", "accuracy"}. A line shows means over stretches of the log, the band around it
-    their extremes. Lines without a term leave a gap.
+    A line shows means over stretches of the log, the band around it their extremes. Lines without a term leave a gap.
     """
+    time = np.array([line["iteration"] for line in log], np.float64)
+    terms, weights = [line.get("terms", {}) for line in log], [line.get("weights", {}) for line in log]
     panels = [
-        Panel(
-            name.replace("_", " "),
-            _column(log, "iteration"),
-            _column([line["terms"] for line in log], name),
-            np.nan_to_num(_column([line["weights"] for line in log], name)),
-        )
-        for name in dict.fromkeys(name for line in log for name in line["terms"])
+        Panel(name.replace("_", " "), time, _column(terms, name), np.nan_to_num(_column(weights, name)))
+        for name in dict.fromkeys(name for line in terms for name in line)
     ]
-    for lines, time, names, title in (
-        (log, "iteration", ("total", "discriminator", "penalty"), "{}"),
-        (teacher_log, "epoch", ("loss", "accuracy"), "teacher: {}"),
-    ):
-        panels += [
-            Panel(title.format(name), _column(lines, time), _column(lines, name))
-            for name in names
-            if any(name in line for line in lines)
-        ]
+    panels += [
+        Panel("total", time, np.array([line.get("total", math.nan) for line in log])),
+        Panel("discriminator", time, np.array([line.get("discriminator", math.nan) for line in log])),
+        Panel("penalty", time, np.array([line.get("penalty", math.nan) for line in log])),
+    ]
+    time = np.array([line.get("epoch", line["iteration"]) for line in teacher_log], np.float64)
+    panels += [
+        Panel("teacher: loss", time, np.array([line.get("total", math.nan) for line in teacher_log])),
+        Panel("teacher: accuracy", time, np.array([line.get("accuracy", math.nan) for line in teacher_log])),
+    ]
+    panels = [panel for panel in panels if np.isfinite(panel.values).any()]
 
     columns, w, h = 4, 216.0, 96.0
     across, down = (PAGE - columns * w) / (columns - 1) + w, h + 68
@@ -128,7 +126,7 @@ def cmc_curve(curves: Mapping[str, Sequence[float] | Floats], places: int = 20) 
     return svg(left + w + 160, top + h + 48, parts, f"Cumulative match curves: {first}.")
 
 
-def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Floats:
+def _column(lines: Sequence[Mapping[str, float]], name: str) -> Floats:
     """The values of one name in all lines, NaN where a line has none."""
     return np.array([line.get(name, math.nan) for line in lines], np.float64)
 

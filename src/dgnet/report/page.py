@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from dgnet.files import replacing
 from dgnet.images import sheets
+from dgnet.logline import LogLine
 from dgnet.pixels import Pixels
 from dgnet.report import charts
 
@@ -70,9 +71,9 @@ class Report:
     retrieval: Retrieval | None = None
     cmc: Mapping[str, Sequence[float] | npt.NDArray[np.float64]] = field(default_factory=dict)
     """Curves [G] by model."""
-    log: Sequence[Mapping[str, Any]] = ()
+    log: Sequence[LogLine] = ()
     """Lines of the log of joint training."""
-    teacher_log: Sequence[Mapping[str, Any]] = ()
+    teacher_log: Sequence[LogLine] = ()
     """Lines of the teacher's log."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from dgnet.errors import UserError
 from dgnet.files import replacing
+from dgnet.logline import LogLine
 
 
 class Log:
@@ -26,13 +27,13 @@ class Log:
             raise self._unwritable(error) from error
         self.board = summary_writer()(str(run / "tensorboard"), purge_step=after + 1) if tensorboard else None
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: LogLine) -> None:
         """One line; `line["iteration"]` is its place in time, numbers and groups of numbers are plotted.
 
         Raises `UserError` if the disk is full.
         """
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
@@ -46,18 +47,20 @@ class Log:
         return UserError(f"{self.path}: cannot be written ({error}); free some space or choose another run folder")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[LogLine]:
     """The lines of a log, without a last one that was cut off by the death of its writer; none if there is no file.
 
     Raises `UserError` that names a line which is not JSON.
     """
-    lines: list[dict[str, Any]] = []
+    lines: list[LogLine] = []
     texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     for number, text in enumerate(texts, 1):
         try:
             lines.append(json.loads(text))
         except ValueError as error:
             raise UserError(f"{path}, line {number}: not JSON; move the file away to go on without it") from error
+        if not isinstance(lines[-1], dict) or not {"iteration", "total"} <= lines[-1].keys():
+            raise UserError(f"{path}, line {number}: no line of a log; move the file away to go on without it")
     return lines
 
 
