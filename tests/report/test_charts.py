@@ -44,7 +44,7 @@ def test_every_quantity_of_both_logs_is_drawn(logs: tuple[list[LogLine], list[Lo
     terms = [name.replace("_", " ") for name in logs[0][-1]["terms"]]
     assert len(terms) == len(set(terms)) >= 10
     for title in [*terms, "total", "discriminator", "penalty", "teacher: loss", "teacher: accuracy"]:
-        assert f">{title}</text>" in svg, title
+        assert f">{title}</tspan>" in svg, title
     assert loss_weights(configuration.load("tiny").loss, 6).keys() >= logs[0][-1]["terms"].keys()
 
 
