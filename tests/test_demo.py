@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,42 @@ def test_stopped_continued_and_called_again(
     monkeypatch.setattr(stages, "train_joint", refused)
     assert run("demo", folder, *SMALLEST) == 0
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("train.iterations=5", "joint: was trained with train.iterations = 4, not 5"),
+        ("loss.image=3", "joint: was trained with loss.image = 5.0, not 3.0"),
+        ("teacher.epochs=2", "teacher: was trained with teacher.epochs = 1, not 2"),
+        ("data.flip=0", "teacher: was trained with data.flip = 0.5, not 0.0"),
+        ("data.height=64", "people: is not empty and not this data set, but one drawn with height = 32, not 64"),
+    ],
+)
+def test_a_finished_demo_is_not_reported_under_other_settings(
+    finished: Path, change: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(finished)
+    assert run("demo", finished, *SMALLEST, change) == 2
+    assert says in capsys.readouterr().err
+    assert contents(finished) == before
+
+
+def test_other_people_are_told_by_number(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", finished, *SMALLEST[:-3], "7", *SMALLEST[-2:]) == 2
+    assert "drawn with identities = 6, not 7" in capsys.readouterr().err
+
+
+def test_stages_of_other_people_are_not_taken_for_these(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "people")
+    assert run("demo", folder, *SMALLEST[:-3], "9", *SMALLEST[-2:]) == 2
+    assert "trained on other people than those in" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "demo"
+    assert run("demo", folder, *SMALLEST) == 0
+    return folder

@@ -18,6 +18,7 @@ from dgnet.datasets.read import read_dataset
 from dgnet.datasets.records import Dataset, Split
 from dgnet.device import device_named
 from dgnet.drawn.dataset import Factors, swap_truth, synthesize
+from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.protocol import evaluate_network, features
 from dgnet.evaluate.ranking import retrieve
@@ -28,6 +29,7 @@ from dgnet.pixels import Pixels
 from dgnet.report.page import Grid, Interpolation, Report, Retrieval, write_report
 from dgnet.retrieval.feature_sets import FeatureSet
 from dgnet.retrieval.prepared import Comparison
+from dgnet.train import baseline, joint, setup
 from dgnet.train.baseline import train_teacher
 from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
@@ -39,7 +41,8 @@ SWAPS = 240  # pairs of held-out people over which the quality of swaps is measu
 def demo(folder: Path, config: Config, *, identities: int = 150, test_identities: int = 30) -> Path | None:
     """Make everything below `folder`; finished stages are kept. Returns the report's path, or None if it was stopped.
 
-    The data are `identities` synthetic people, of whom `test_identities` are held out from all training.
+    The data are `identities` synthetic people, of whom `test_identities` are held out from all training. Raises
+    `UserError` where a stage that is kept was made with other settings: the report would state what was never trained.
     """
     began = time.monotonic()
     device = device_named("auto")
@@ -50,26 +53,29 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     )
     dataset = read_dataset(people)
 
-    teacher = folder / "teacher" / "teacher.safetensors"
+    teacher, model = folder / "teacher" / "teacher.safetensors", folder / "joint" / "model.safetensors"
+    for finished, sections in ((teacher, baseline.SECTIONS), (model, joint.SECTIONS)):
+        if finished.exists():
+            setup.require_same(finished.parent, setup.recorded(config, dataset), *sections)
     if not teacher.exists() and not _trained(
         train_teacher(config, dataset, teacher.parent, device, resume=_begun(teacher))
     ):
         return None
-    model = folder / "joint" / "model.safetensors"
     if not model.exists() and not _trained(
         train_joint(config, dataset, model.parent, [teacher], device, resume=_begun(model))
     ):
         return None
 
-    loaded, baseline = load_joint(model, device), load_teacher(teacher, device)
+    loaded, alone = load_joint(model, device), load_teacher(teacher, device)
+    for file, kept in ((model, loaded), (teacher, alone)):
+        if kept.identities != dataset.train.people.tolist():
+            raise UserError(f"{file}: trained on other people than those in {people}; remove {file.parent}, too")
     found = features(loaded.net, config, dataset, device)
     protocol = {"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor}
     ours = evaluate_alphas(
         found, config.evaluate.alphas, name="DG-Net", provenance={"weights": loaded.hash}, **protocol
     )
-    theirs = evaluate_network(
-        baseline.net, config, dataset, device, name="teacher", provenance={"weights": baseline.hash}
-    )
+    theirs = evaluate_network(alone.net, config, dataset, device, name="teacher", provenance={"weights": alone.hash})
     for result in (*theirs, *ours):
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 

@@ -453,6 +453,24 @@ def test_the_log_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:
         logs.read(log.path)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"iteration": "x"}', "iteration is 'x', not a whole number"),
+        ("{}", "iteration is None, not a whole number"),
+        ('{"iteration": 1, "total": null}', "total holds None, not a number"),
+        ('{"iteration": 1, "terms": 5}', "terms is 5, not a group of numbers"),
+        ('{"iteration": 1, "weights": {"image": "x"}}', "weights holds 'x', not a number"),
+        ("[1]", "'[1]' is no line of a log"),
+    ],
+)
+def test_a_line_that_is_none_is_told(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "log.jsonl").write_text('{"iteration": 0, "total": NaN, "of a later version": []}\n' + line + "\n")
+    with pytest.raises(UserError) as told:
+        logs.read(tmp_path / "log.jsonl")
+    assert f"line 2: {says}" in str(told.value)
+
+
 def test_tensorboard_shows_the_same_numbers(people: Dataset, teacher: Path, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = tmp_path / "run"

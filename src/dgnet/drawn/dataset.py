@@ -194,6 +194,12 @@ def _reuse(target: Path, recipe: dict[str, int]) -> Factors:
         raise refusal from error
     there = {path.relative_to(target).as_posix() for path in target.glob("*/*.jpg")}
     found = (factors.renderer, factors.recipe, factors.digest, set(factors.images))
+    for key, value in recipe.items():
+        if (drawn := factors.recipe.get(key)) != value:
+            raise UserError(
+                f"{target}: is not empty and not this data set, but one drawn with {key} = {drawn}, not {value}; "
+                "give a new folder, or remove this one"
+            )
     if found != (VERSION, recipe, digest.hexdigest(), there):
         raise refusal
     return factors

@@ -22,7 +22,7 @@ from dgnet.train.schedule import decay
 from dgnet.weights import files
 from dgnet.weights.pretrained import pretrained
 
-_SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
+SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
 _SHORT_EPOCH, _SHORT_TRAINING = 50, 300  # steps: epochs are counted as if a set were large
 
 
@@ -37,7 +37,7 @@ def train_teacher(
     device = distributed.start(device)
     config = setup.recorded(config, dataset)
     teacher, data = config.teacher, config.data
-    begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
+    begun = setup.check_run(run, config, *SECTIONS, resume=resume)
     photos = setup.training_photos(config, dataset)
 
     seed = seed_of(teacher.seed, "teacher")
@@ -87,7 +87,7 @@ def train_teacher(
         title="teacher",
         resume_command=setup.resume_command("teacher", run, device),
         fingerprint={
-            **setup.computed(config, *_SECTIONS),
+            **setup.computed(config, *SECTIONS),
             "training images": photos.summary,
             "processes": distributed.count(),
         },

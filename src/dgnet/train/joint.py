@@ -26,7 +26,7 @@ from dgnet.train.step import JointStep
 from dgnet.weights import files
 from dgnet.weights.pretrained import perceptual_weights, pretrained
 
-_SECTIONS = ("data", "model", "loss", "train")  # of the configuration: what this training depends on
+SECTIONS = ("data", "model", "loss", "train")  # of the configuration: what this training depends on
 
 
 def train_joint(
@@ -44,7 +44,7 @@ def train_joint(
     if teachers:
         config = replace(config, train=replace(config.train, teachers=tuple(map(str, teachers))))
     train, data, appearance = config.train, config.data, config.model.appearance
-    begun = setup.check_run(run, config, *_SECTIONS, resume=resume)
+    begun = setup.check_run(run, config, *SECTIONS, resume=resume)
     baselines = _baselines(config)
     photos = setup.training_photos(config, dataset)
     for baseline, name in zip(baselines, train.teachers, strict=True):
@@ -99,7 +99,7 @@ def train_joint(
         title="DG-Net",
         resume_command=setup.resume_command("joint", run, device),
         fingerprint={
-            **setup.computed(config, *_SECTIONS),
+            **setup.computed(config, *SECTIONS),
             "training images": photos.summary,
             "teachers": [baseline.hash[:12] for baseline in baselines],
             "processes": distributed.count(),

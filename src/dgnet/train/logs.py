@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from dgnet.errors import UserError
 from dgnet.files import replacing
@@ -50,18 +50,36 @@ class Log:
 def read(path: Path) -> list[LogLine]:
     """The lines of a log, without a last one that was cut off by the death of its writer; none if there is no file.
 
-    Raises `UserError` that names a line which is not JSON.
+    Raises `UserError` that names a line which is not JSON, or holds something else than a line of a log.
     """
     lines: list[LogLine] = []
     texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError as error:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not JSON; move the file away to go on without it") from error
-        if not isinstance(lines[-1], dict) or "iteration" not in lines[-1]:
-            raise UserError(f"{path}, line {number}: no line of a log; move the file away to go on without it")
+        if flaw := _flaw(line):
+            raise UserError(f"{path}, line {number}: {flaw}; move the file away to go on without it")
+        lines.append(line)
     return lines
+
+
+def _flaw(line: Any) -> str:
+    """What keeps a JSON value from being a `LogLine`, beyond what it lacks; empty where nothing does."""
+    if not isinstance(line, dict):
+        return f"{str(line)[:40]!r} is no line of a log"
+    if not isinstance(line.get("iteration"), int):
+        return f"iteration is {line.get('iteration')!r}, not a whole number"
+    for key, kind in get_type_hints(LogLine).items():
+        grouped = get_origin(kind) is dict
+        value = line.get(key, {} if grouped else 0)
+        if grouped and not isinstance(value, dict):
+            return f"{key} is {value!r}, not a group of numbers"
+        for number in value.values() if grouped else [value]:
+            if not isinstance(number, int | float):
+                return f"{key} holds {number!r}, not a number"
+    return ""
 
 
 def summary_writer() -> Any:

@@ -25,6 +25,8 @@ from dgnet.train.loop import CHECKPOINTS
 FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
         "train.keep", "train.log_every", "train.tensorboard", "teacher.epochs")  # fmt: skip
 
+LENGTHS = ("train.iterations", "teacher.epochs")  # may grow when a run is continued, but say what a finished one is
+
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -110,6 +112,16 @@ def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
         if before.get(key) != value:
             raise UserError(f"{run}: was started with {key} = {before.get(key)}, not {value}; it cannot change midway")
     return begun
+
+
+def require_same(run: Path, config: Config, *sections: str) -> None:
+    """Raises `UserError` if the finished run in the folder `run` was trained with other values, lengths included."""
+    before, now = _flat(to_dict(load(run / "config.yaml"))), _flat(to_dict(config))
+    for key, value in now.items():
+        if key.startswith(sections) and (key not in FREE or key in LENGTHS) and before[key] != value:
+            raise UserError(
+                f"{run}: was trained with {key} = {before[key]}, not {value}; name another folder, or remove this one"
+            )
 
 
 def write_config(run: Path, config: Config) -> None:
