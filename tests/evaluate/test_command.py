@@ -75,6 +75,7 @@ def features_file(path: Path, **arrays: object) -> Path:
         ("--features f.npz --data people", "--features with --data"),
         ("--features f.npz --no-flip", "--features with --no-flip"),
         ("--features f.npz --holdout 0.5", "--features with --holdout"),
+        ("--features f.npz --holdout 0", "--features with --holdout"),
         ("--features f.npz --cache c", "--features with --cache"),
         ("--features f.npz --on-unreadable skip", "--features with --on-unreadable"),
         ("m.safetensors --layout folders", "--layout: says how the folder of --data is laid out"),
@@ -122,6 +123,17 @@ def test_one_camera_is_told_and_can_be_ignored(run: Run, tmp_path: Path) -> None
     nobody = features_file(tmp_path / "g.npz", gallery_ids=np.array([7, 8, 9, 9]))
     _, _, err = run("evaluate", "--features", nobody)
     assert "query and gallery show nobody in common" in err
+
+
+def test_pairs_of_cameras_need_cameras(run: Run, tmp_path: Path) -> None:
+    file = features_file(tmp_path / "f.npz")
+    code, out, err = run("evaluate", "--features", file, "--camera-pairs", "--ignore-cameras")
+    assert (code, out) == (2, "")
+    assert "--camera-pairs with --ignore-cameras" in err
+    unknown = features_file(tmp_path / "g.npz", query_cameras=None, gallery_cameras=None)
+    code, out, err = run("evaluate", "--features", unknown, "--camera-pairs")
+    assert (code, out) == (2, "")
+    assert "--camera-pairs: the cameras of query or gallery are unknown" in err
 
 
 def test_an_unreadable_photo_can_be_passed_over(run: Run, model: Path, tmp_path: Path) -> None:

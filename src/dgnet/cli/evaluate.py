@@ -68,7 +68,7 @@ def evaluate(
     """
     reading: dict[str, Any] = {
         "--layout": layout,
-        "--holdout": holdout,
+        "--holdout": holdout is not None,
         "--no-flip": not flip,
         "--cache": cache,
         "--data": data,

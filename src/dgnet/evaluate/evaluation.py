@@ -81,6 +81,8 @@ def evaluate(
         raise UserError(f"divisor is {divisor!r}: 'all' or 'valid' would be right")
     if any(k < 1 for k in ranks):
         raise UserError(f"ranks are {list(ranks)}: each must be at least 1")
+    if ignore_cameras and camera_pairs:
+        raise UserError("--camera-pairs with --ignore-cameras: there are no pairs of cameras that are not told apart")
     asked = feature_set.without_cameras() if ignore_cameras else feature_set
     prepared = prepare(asked, Comparison(alpha, metric), device=device, block=block)
     if multi_query is not None:
@@ -152,6 +154,10 @@ def _by_camera_pair(prepared: Prepared, scores: Scores) -> list[CameraPair]:
     """Rank-1 and standard mAP of each query camera against each gallery camera, over queries with an answer there."""
     query, gallery, table = prepared.query, prepared.gallery, []
     words = prepared.features.camera_words
+    if any((part.cameras == UNKNOWN_CAMERA).all() for part in (query, gallery)):
+        raise UserError(
+            "--camera-pairs: the cameras of query or gallery are unknown; leave it out, or give the cameras"
+        )
     for gallery_camera in np.unique(gallery.cameras[gallery.cameras != UNKNOWN_CAMERA]).tolist():
         seen = np.flatnonzero(gallery.cameras == gallery_camera)
         columns = scores.columns(torch.from_numpy(seen).to(scores.device))
