@@ -243,7 +243,7 @@ def _leaks(images: _Images) -> Iterator[Finding]:
     """
     seen = (images.looks["state"] == READABLE) & (images.looks["small"].std((1, 2)) >= _FLAT)
     train, query, gallery = (np.flatnonzero(seen & (images.split == name)) for name in ("train", "query", "gallery"))
-    people, cameras = images.records.identities, images.records.cameras
+    people, cameras = images.records.identities, images.records.left_out_by
     for first, second, ranked, text in (
         (train, query, False, "training images look like a query image: leakage"),
         (train, gallery, False, "training images look like a gallery image: leakage"),
@@ -301,13 +301,13 @@ def _odd_identities(dataset: Dataset) -> Iterator[Finding]:
     if len(both):
         yield about(both, "identities in train and test", "identities are in train and in query or gallery", True)
     if query and gallery:
-        answers = set(zip(gallery.identities.tolist(), gallery.cameras.tolist(), strict=True))
+        answers = set(zip(gallery.identities.tolist(), gallery.left_out_by.tolist(), strict=True))
         cameras_of = defaultdict(set)
         for person, camera in answers:
             cameras_of[person].add(camera)
         alone = [
             person
-            for person, camera in zip(query.identities.tolist(), query.cameras.tolist(), strict=True)
+            for person, camera in zip(query.identities.tolist(), query.left_out_by.tolist(), strict=True)
             if not cameras_of[person] - ({camera} - {UNKNOWN_CAMERA})
         ]
         if alone:

@@ -28,16 +28,19 @@ class Split:
 
     `identities` [N] are numbers from 1 up, 0 for a distractor and -1 for junk; `cameras` [N] are the set's own numbers,
     -1 where unknown. `columns` is whatever else is known of each image, every value of length N; own data keeps its
-    words for people and cameras there, as "identity" and "camera".
+    words for people and cameras there, as "identity" and "camera". `places` [N] are there where the set's protocol
+    counts two cameras as one, or goes by tracklets instead.
     """
 
     paths: list[Path] = field(default_factory=list)
     identities: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     cameras: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    places: Ints | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.paths), len(self.identities), len(self.cameras), *map(len, self.columns.values())}
+        lengths |= set() if self.places is None else {len(self.places)}
         if len(lengths) > 1:
             raise ValueError(f"paths, identities, cameras and columns differ in length: {sorted(lengths)}")
 
@@ -52,6 +55,7 @@ class Split:
             self.identities[chosen],
             self.cameras[chosen],
             {name: values[chosen] for name, values in self.columns.items()},
+            None if self.places is None else self.places[chosen],
         )
 
     @property
@@ -59,6 +63,11 @@ class Split:
         """The identities proper, sorted: neither junk nor distractors."""
         found = np.unique(self.identities)
         return found[found > DISTRACTOR]
+
+    @property
+    def left_out_by(self) -> Ints:
+        """What a ranking goes by [N]: images of the query's person with the query's own number here do not count."""
+        return self.cameras if self.places is None else self.places
 
     @property
     def has_cameras(self) -> bool:
@@ -90,6 +99,11 @@ class Dataset:
         """The splits that hold images, by name."""
         named = {name: getattr(self, name) for name in SPLITS}
         return {name: split for name, split in named.items() if split}
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all splits."""
+        return [path for split in self.splits.values() for path in split.paths]
 
     def words(self, column: str) -> dict[int, str]:
         """What the user calls each identity or camera ("identity", "camera"), by number; empty for public sets."""
@@ -178,6 +192,7 @@ def labels(identities: Ints) -> tuple[Ints, list[int]]:
 def concatenate(splits: Sequence[Split]) -> Split:
     """The images of several splits in one; of the columns, those that all of them have."""
     shared = set.intersection(*(set(split.columns) for split in splits))
+    by_camera = all(split.places is None for split in splits)
     return Split(
         [path for split in splits for path in split.paths],
         np.concatenate([split.identities for split in splits]),
@@ -187,6 +202,7 @@ def concatenate(splits: Sequence[Split]) -> Split:
             for name in splits[0].columns
             if name in shared
         },
+        None if by_camera else np.concatenate([split.left_out_by for split in splits]),
     )
 
 

@@ -92,7 +92,9 @@ def features(
         data = config.data
         store = ImageStore(split.paths, data.height, data.width, reading.cache, reading.on_unreadable)
         kept = split.subset(store.kept)
-        return Features(extract(net, store, config.evaluate.batch, device, reading.flip), kept.identities, kept.cameras)
+        return Features(
+            extract(net, store, config.evaluate.batch, device, reading.flip), kept.identities, kept.left_out_by
+        )
 
     many = dataset.multi_query
     return FeatureSet(
