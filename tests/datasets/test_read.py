@@ -622,7 +622,7 @@ def published(name: str, **changes: int) -> Dataset:
     for split, (images, identities, cameras) in OFFICIAL[name].items():
         places = np.arange(changes.get(split, images))
         where = places % cameras + 1 if cameras else np.full(len(places), -1)
-        splits[split] = Split([Path("x")] * len(places), places % identities + 1, where)
+        splits[split] = Split([Path("x")] * len(places), places % (identities or 1) + 1, where)
     return Dataset(name, Path("there"), **splits)
 
 

@@ -138,6 +138,14 @@ def everywhere_below(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
+def deeper_images(paths: Sequence[Path]) -> list[Path]:
+    """Images in folders inside those where `paths` lie, which nobody looked into: a split may be one folder short."""
+    used = {path.parent for path in paths}
+    reached = used.union(*(folder.parents for folder in used))
+    inside = [inner for folder in sorted(used) for inner in subfolders(folder) if inner not in reached]
+    return [image for folder in inside for image in images_in(folder)]
+
+
 def not_read(root: Path) -> list[Path]:
     """Pictures anywhere below `root` of a kind that is not read: they may be all that shows a person.
 
@@ -188,13 +196,16 @@ def matches(paths: Sequence[Path], pattern: str | re.Pattern[str], example: str)
 
 def lines(listing: Path, pattern: str, example: str) -> list[re.Match[str]]:
     """The match of each line of a text file; raises UserError naming the first that is not like `example`."""
+    if listing.is_dir():
+        raise UserError(f"{listing} is a folder; a text file of lines like '{example}' is needed")
     compiled = re.compile(pattern)
     found = []
     for number, line in enumerate(listing.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if line.strip():
             match = compiled.fullmatch(line.strip())
             if match is None:
-                raise UserError(f"{listing}, line {number}: '{line.strip()[:80]}' is not like '{example}'")
+                shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line.strip()[:80])
+                raise UserError(f"{listing}, line {number}: '{shown}' is not like '{example}'")
             found.append(match)
     if not found:
         raise UserError(f"{listing} is empty")
@@ -205,11 +216,10 @@ def named(listing: Path, folder: Path, names: Sequence[str]) -> list[Path]:
     """The images of `folder` that `listing` names; raises UserError where some are not there."""
     paths = [folder / name for name in names]
     there = {path for inner in {path.parent for path in paths} if inner.is_dir() for path in images_in(inner)}
-    absent = [path for path in paths if path not in there]
+    absent = [name for name, path in zip(names, paths, strict=True) if path not in there]
     if absent:
-        first = absent[0].relative_to(folder)
         raise UserError(
-            f"{listing} names {len(absent)} of {len(paths)} images that are not in {folder}, the first {first}"
+            f"{listing} names {len(absent)} of {len(paths)} images that are not in {folder}, the first {absent[0]}"
         )
     return paths
 

@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from dgnet import console
 from dgnet.config import Data
-from dgnet.datasets import public
 from dgnet.datasets.folders import (
-    child,
+    deeper_images,
     existing_folder,
     find_root,
-    has_any,
-    images_in,
-    innermost,
-    levels,
     not_read,
     require_utf8,
-    subfolders,
 )
+from dgnet.datasets.layouts import LAYOUTS as LAYOUTS
+from dgnet.datasets.layouts import detect as detect
+from dgnet.datasets.layouts import tables_in
 from dgnet.datasets.official import missing
-from dgnet.datasets.own import read_folders, read_pattern, read_table
 from dgnet.datasets.records import DISTRACTOR, Dataset, hold_out, join
 from dgnet.errors import UserError, nearest
 from dgnet.files import expanded
-
-
-class Layout(NamedTuple):
-    """How one data set lies on disk.
-
-    title: its name in messages
-    marks: files or folders of which any one shows that a folder is this data set; none for own data
-    read: the reader, given the folder and the option
-    options: the words that may follow the layout's name after a colon, the first being the default; None: free text
-    """
-
-    title: str
-    marks: tuple[str, ...]
-    read: Callable[[Path, str], Dataset]
-    options: tuple[str, ...] | None = ("",)
-
-
-_MARKET_MARKS = ("bounding_box_train", "bounding_box_test")
-_CUHK03_MARKS = (
-    "detected",
-    "labeled",
-    "labelled",
-    "cuhk03_new_protocol_config_detected.mat",
-    "cuhk03_new_protocol_config_labeled.mat",
-)
-_DRAWS = tuple(str(draw) for draw in range(10))
-
-LAYOUTS: dict[str, Layout] = {
-    "market1501": Layout("Market-1501", _MARKET_MARKS, public.market1501, ("", "500k")),
-    "dukemtmc": Layout("DukeMTMC-reID", _MARKET_MARKS, public.dukemtmc),
-    "occluded-duke": Layout("Occluded-Duke", _MARKET_MARKS, partial(public.dukemtmc, name="occluded-duke")),
-    "msmt17": Layout("MSMT17", ("list_train.txt", "list_query.txt"), public.msmt17, ("train+val", "train")),
-    "cuhk03-np": Layout("CUHK03-NP", _CUHK03_MARKS + _MARKET_MARKS, public.cuhk03_np, ("", "detected", "labelled")),
-    "viper": Layout("VIPeR", ("cam_a", "cam_b"), public.viper, _DRAWS),
-    "cuhk01": Layout("CUHK01", ("campus",), public.cuhk01, _DRAWS),
-    "veri776": Layout("VeRi-776", ("image_train", "image_query"), public.veri776),
-    "vehicleid": Layout("VehicleID", ("train_test_split",), public.vehicleid, None),
-    "occluded-reid": Layout("Occluded-REID", ("occluded_body_images", "whole_body_images"), public.occluded_reid),
-    "folders": Layout("a folder per identity", (), read_folders),
-    "pattern": Layout("a folder with a name pattern", (), read_pattern, None),
-    "table": Layout("a table", (), read_table, None),
-}
 
 
 def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | None = None) -> Dataset:
@@ -104,6 +55,9 @@ def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | N
     dataset = replace(kind.read(base, option), layout=layout)
     if base.is_dir() and (passed_over := not_read(base)):
         sentence = f"{len(passed_over)} pictures of a kind that is not read, the first {passed_over[0]}; make them JPEG"
+        dataset = replace(dataset, notes=(*dataset.notes, sentence))
+    if kind.marks and (deeper := deeper_images(dataset.paths)):
+        sentence = f"{len(deeper)} images in folders inside those of the splits are not used, the first {deeper[0]}"
         dataset = replace(dataset, notes=(*dataset.notes, sentence))
     dataset.require(*(dataset.absent if need is None else need))
     for sentence in dataset.notes:
@@ -165,55 +119,6 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     return replace(dataset, name=both.name, train=both.train)
 
 
-def detect(root: Path | str) -> str:
-    """The layout of the folder (or table) `root`, for `read_dataset`.
-
-    Raises UserError where no layout or more than one fits.
-    """
-    root = expanded(root)
-    if root.is_file() and root.suffix.lower() in (".csv", ".parquet"):
-        return "table"
-    root = existing_folder(root)
-    for level in levels(root):
-        found = {
-            _tell_apart(name, folder)
-            for folder in level
-            for name, kind in LAYOUTS.items()
-            if has_any(folder, kind.marks)
-        }
-        if len(found) == 1:
-            return found.pop()
-        if found:
-            raise UserError(f"{root} fits more than one layout: choose {' or '.join(sorted(found))}")
-    if len(_tables_in(root)) == 1:
-        return "table"
-    inside = innermost(root)
-    if any(images_in(inner) for folder in [inside, *subfolders(inside)] for inner in subfolders(folder)):
-        return "folders"
-    for above in root.parents[:2]:
-        names = {_tell_apart(name, above) for name, kind in LAYOUTS.items() if has_any(above, kind.marks)}
-        titles = {LAYOUTS[name.partition(":")[0]].title for name in names}
-        if titles:
-            raise UserError(f"{root} is a folder inside {' or '.join(sorted(titles))}: give {above} instead")
-    held = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
-    few = f"it holds {', '.join(held[:4])}{', ...' * (len(held) > 4)}" if held else "it is empty"
-    example = "pattern:{identity}_*.jpg, after its file names" if images_in(root) else f"one of {', '.join(LAYOUTS)}"
-    raise UserError(f"the layout of {root} cannot be told: name it ({example}); {few}")
-
-
-def _tell_apart(layout: str, folder: Path) -> str:
-    """Of the layouts that share the folders of Market-1501, the one that the names of `folder` and its images show."""
-    if not set(_MARKET_MARKS) <= set(LAYOUTS[layout].marks) or has_any(folder, _CUHK03_MARKS):
-        return layout
-    if folder.name.casefold() in ("detected", "labeled", "labelled"):
-        return "cuhk03-np:detected" if folder.name.casefold() == "detected" else "cuhk03-np:labelled"
-    inner = [child(folder, name) for name in public.MARKET_FOLDERS.values()]
-    images = next((images for place in inner if place and place.is_dir() and (images := images_in(place))), [])
-    if images and re.search(r"_c\d+_f\d+", images[0].name):
-        return "occluded-duke" if "occluded" in str(folder).casefold() else "dukemtmc"
-    return "market1501"
-
-
 def _trainable(dataset: Dataset) -> Dataset:
     """`dataset` without junk and distractors among its training images, of which there must be two identities."""
     train = dataset.train
@@ -226,19 +131,15 @@ def _trainable(dataset: Dataset) -> Dataset:
     return replace(dataset, train=train)
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".parquet"))
-
-
 def _table_file(root: Path, option: str) -> Path:
     """The table that `root` is, or that lies in it: the one that `option` names, or the only one."""
     if root.is_file():
         require_utf8(root)
         return root.absolute()
     folder = existing_folder(root)
-    found = [folder / option] if option else _tables_in(folder)
+    found = [folder / option] if option else tables_in(folder)
     if len(found) != 1 or not found[0].is_file():
-        held = ", ".join(path.name for path in _tables_in(folder)) or "none"
+        held = ", ".join(path.name for path in tables_in(folder)) or "none"
         raise UserError(f"{root}: name the CSV or Parquet file, as in table:people.csv (there: {held})")
     return found[0]
 
