@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from dgnet import yamltext
@@ -43,6 +43,13 @@ Precision = Literal["float32", "bfloat16", "float16"]
 def _yes_or_no(value: object) -> object:
     """YAML reads a bare yes or no as true or false."""
     return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
+def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
+    """What a feature's halves can be weighed by."""
+    if not values or not all(0 <= value <= 1e6 or value == -1 for value in values):
+        raise ValueError("input should be one or more of 0 to 1e6, or -1 (the fine-grained half alone)")
+    return values
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -303,7 +310,7 @@ class TeacherTraining:
 class Evaluate:
     """The test protocol (reference: section 6)."""
 
-    alphas: tuple[float, ...] = (0.5, 0.0, -1.0)
+    alphas: Annotated[tuple[float, ...], AfterValidator(_alphas)] = (0.5, 0.0, -1.0)
     """Weights of the fine-grained half of the query's feature; the first is the one that the tables lead with."""
     ranks: tuple[Positive, ...] = (1, 5, 10)
     """CMC ranks in the tables."""

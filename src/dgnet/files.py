@@ -71,6 +71,9 @@ def local_file(source: str, advice: str) -> Path:
     if source.startswith("hub:"):
         return _from_hub(source, advice)
     path = expanded(source)
+    if path.is_dir():
+        there = sorted(file.name for file in path.glob("*.*") if file.suffix in (".safetensors", ".pt", ".pth"))
+        raise UserError(f"weights {source!r}: a folder; give the file in it ({', '.join(there) or 'there is none'})")
     if not path.is_file():
         raise UserError(f"weights {source!r}: no such file; {advice}")
     return path

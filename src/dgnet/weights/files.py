@@ -25,12 +25,13 @@ from dgnet.files import file_hash as file_hash
 from dgnet.files import replacing
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline, build_baseline
+from dgnet.weights.foreign import SHOWN, flat, listed, shown
 
 FORMAT = 1  # of the metadata; this program cannot read a higher one
-SHOWN = 8  # tensors named in one error
 
 Kind = Literal["joint", "teacher"]
 Net = TypeVar("Net", bound=nn.Module)
+T = TypeVar("T")
 
 FINISHED = ("model.safetensors", "teacher.safetensors")  # what a run that is done leaves behind, the first first
 KINDS: dict[Kind, str] = {"joint": "a DG-Net (model.safetensors)", "teacher": "a teacher (teacher.safetensors)"}
@@ -83,34 +84,52 @@ def load_teacher(path: str | Path, device: str | torch.device = "cpu") -> Loaded
 
 def load_any(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet] | Loaded[Baseline]:
     """Either of the two above, whichever the file holds."""
-    kind = _about(Path(path), _read_safetensors(Path(path))[1])["kind"]
-    return load_teacher(path, device) if kind == "teacher" else load_joint(path, device)
+    metadata = _opened(Path(path), lambda file: file.metadata() or {})
+    return (load_teacher if _about(Path(path), metadata).kind == "teacher" else load_joint)(path, device)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a PyTorch file (`.pt`, `.pth`) with a state dict.
+    """The tensors of a safetensors file, or of one that `torch.save` wrote (`.pt`, `.pth`), nested ones by long names.
 
-    Raises `UserError` if the file is missing, damaged, or would have to run code to be read.
+    Raises `UserError` if the file is missing, damaged, a checkpoint of ours, or would have to run code to be read.
     """
-    return _read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_pickled(path)
+    start = _start(path)
+    if start[8:9] != b"{" and (path.suffix != ".safetensors" or start.startswith(_PICKLED)):
+        return _read_pickled(path)
+    tensors, metadata = _read_safetensors(path)
+    _refuse_checkpoint(path, metadata)
+    return tensors
 
 
 def mismatches(needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Each tensor that does not fit, and how: `is missing`, `is unknown` or `is [2, 3], not [3, 3]`."""
+    """Each tensor that does not fit, and how: `is missing`, `is unknown`, `is [2, 3], not [3, 3]`, or of another type.
+
+    Any precision of floating point fits; integers do not, which nobody has scaled back.
+    """
     wrong = [(key, "is missing") for key in needed if key not in found]
     for key, tensor in found.items():
-        if key not in needed:
+        wanted = needed.get(key)
+        if wanted is None:
             wrong.append((key, "is unknown"))
-        elif tensor.shape != needed[key].shape:
-            wrong.append((key, f"is {list(tensor.shape)}, not {list(needed[key].shape)}"))
+        elif tensor.shape != wanted.shape:
+            wrong.append((key, f"is {list(tensor.shape)}, not {list(wanted.shape)}"))
+        elif wanted.is_floating_point() and not tensor.is_floating_point():
+            wrong.append((key, f"is of {str(tensor.dtype).removeprefix('torch.')}, not of floating point"))
+        elif tensor.layout != torch.strided or (tensor.is_meta and not wanted.is_meta):
+            wrong.append((key, "is sparse, or without values"))
     return wrong
 
 
 def in_words(wrong: Sequence[tuple[str, str]]) -> str:
     """What `mismatches` found, in one line that names the first few."""
-    shown = "; ".join(f"{key} {what}" for key, what in wrong[:SHOWN])
+    first = "; ".join(f"{shown(key)} {what}" for key, what in wrong[:SHOWN])
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return f"{len(wrong)} tensor{'s do' if len(wrong) > 1 else ' does'} not fit: {shown}{more}"
+    return f"{len(wrong)} tensor{'s do' if len(wrong) > 1 else ' does'} not fit: {first}{more}"
+
+
+def rows(tensor: Tensor | None) -> int:
+    """The first size of a tensor; 0 where it has none."""
+    return 0 if tensor is None or not tensor.ndim else len(tensor)
 
 
 def with_counters(needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,87 +137,143 @@ def with_counters(needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
     return {key: tensor for key, tensor in needed.items() if key.endswith(".num_batches_tracked")} | dict(found)
 
 
+def usable(path: Path, tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` in the types of `needed`, whatever precision they were stored in.
+
+    Raises `UserError`, naming them, where some are NaN or infinite.
+    """
+    made = {key: tensor.to(needed[key].dtype) for key, tensor in tensors.items()}
+    require_finite(path, made)
+    return made
+
+
+def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `UserError`, naming them, where tensors hold NaN or infinity."""
+    if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise UserError(f"{path}: NaN or infinity in {listed(bad)}; train again, or take another file")
+
+
+@dataclass(frozen=True)
+class _About:
+    """What dgnet wrote about a file of weights."""
+
+    kind: Kind
+    version: str
+    config: dict[str, Any]
+    identities: list[int]
+
+
 def _load(
     path: Path, kind: Kind, build: Callable[[Config, int], Net], classifier: str, device: str | torch.device
 ) -> Loaded[Net]:
     tensors, metadata = _read_safetensors(path)
     about = _about(path, metadata)
-    try:
-        version = str(about["version"])
-        if int(about["format"]) > FORMAT:
-            raise UserError(f"{path}: written by dgnet {version}, a newer one than this ({__version__}): update dgnet")
-        if about["kind"] != kind:
-            raise UserError(f"{path}: holds {KINDS[about['kind']]}; {KINDS[kind]} is needed")
-        config = from_dict(about["config"], str(path))
-        identities = [int(identity) for identity in about["identities"]]
-    except UserError:
-        raise
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from error
-    classes = len(tensors[classifier]) if classifier in tensors else len(identities)
-    if identities and len(identities) != classes:
+    if about.kind != kind:
+        raise UserError(f"{path}: holds {KINDS[about.kind]}; {KINDS[kind]} is needed")
+    config = from_dict(about.config, str(path))
+    classes, identities = rows(tensors.get(classifier)), about.identities
+    if classes and identities and len(identities) != classes:
         raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
-    with torch.device("meta"):
-        net = build(config, classes)
+    try:
+        with torch.device("meta"):
+            net = build(config, classes or len(identities) or 1)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that no tensor can have
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: networks as its configuration has them cannot be built: {reason}") from error
     if wrong := mismatches(net.state_dict(), tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
-    net.load_state_dict(_usable(path, tensors, net.state_dict()), assign=True)
-    return Loaded(net.to(device).eval(), config, identities, version, file_hash(path))
+    net.load_state_dict(usable(path, tensors, net.state_dict()), assign=True)
+    return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path))
 
 
-def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What dgnet wrote about a file of weights. Raises `UserError` where that is nothing, or damaged."""
-    if "tree" in metadata:
-        raise UserError(f"{path}: a checkpoint, to continue its run from; give the run's {' or '.join(FINISHED)}")
+def _about(path: Path, metadata: Mapping[str, str]) -> _About:
+    """What dgnet wrote about a file of weights. Raises `UserError` where that is nothing, damaged, or too new."""
+    _refuse_checkpoint(path, metadata)
     if "dgnet" not in metadata:
         raise UserError(f"{path}: not written by dgnet; published checkpoints are read by `dgnet weights import`")
+    damaged = f"{path}: its description by dgnet is damaged"
     try:
         about = json.loads(metadata["dgnet"])
-        if about["kind"] not in KINDS:
-            raise ValueError(f"kind {about['kind']!r}")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{path}: its description by dgnet is damaged ({error!r})") from error
-    return about  # type: ignore[no-any-return]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{damaged} ({error})") from error
+    if not isinstance(about, dict):
+        raise UserError(f"{damaged} (it is {type(about).__name__}, not an object)")
+    for key, kind in (("format", int), ("version", str), ("kind", str), ("config", dict), ("identities", list)):
+        if type(about.get(key)) is not kind:
+            raise UserError(f"{damaged} ({key}: {shown(repr(about.get(key)))}, not of type {kind.__name__})")
+    if about["format"] > FORMAT:
+        version = shown(about["version"])
+        raise UserError(f"{path}: written by dgnet {version}, a newer one than this ({__version__}): update dgnet")
+    if about["kind"] not in KINDS:
+        raise UserError(f"{damaged} (kind: {shown(about['kind'])!r}, not one of {', '.join(KINDS)})")
+    if not all(type(identity) is int and abs(identity) < 1 << 63 for identity in about["identities"]):
+        raise UserError(f"{damaged} (identities that are not whole numbers of 64 bits)")
+    return _About(about["kind"], about["version"], about["config"], about["identities"])
 
 
-def _usable(path: Path, tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` in the types of `needed`, whatever precision they were stored in. Raises `UserError` naming NaNs."""
-    made = {key: tensor.to(needed[key].dtype) for key, tensor in tensors.items()}
-    if bad := [key for key, tensor in made.items() if not torch.isfinite(tensor).all()]:
-        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise UserError(f"{path}: NaN or infinity in {', '.join(bad[:SHOWN])}{more}; train again, or take another file")
-    return made
+def _refuse_checkpoint(path: Path, metadata: Mapping[str, str]) -> None:
+    if "tree" in metadata:
+        raise UserError(f"{path}: a checkpoint, to continue its run from; give the run's {' or '.join(FINISHED)}")
+
+
+_PICKLED = (b"PK", b"\x80")  # how what torch.save wrote begins: a zip, and before torch 1.6 a pickle
+
+
+def _start(path: Path) -> bytes:
+    """The first 9 bytes of a file: the last of them is `{` in safetensors. Nothing of what is no file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9) if path.is_file() else b""
+    except OSError:
+        return b""
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return _opened(path, lambda file: ({key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}))  # noqa: SIM118
+
+
+def _opened(path: Path, use: Callable[[Any], T]) -> T:
+    """What `use` makes of an open safetensors file. Raises `UserError` for anything else, saying what it is."""
+    if path.is_dir():
+        there = sorted(file.name for file in path.glob("*.safetensors"))
+        raise UserError(f"{path}: a folder; give the file in it ({', '.join(there) or 'there is none'})")
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+            return use(file)
     except Exception as error:  # a damaged header can fail in any way
-        if path.is_dir():
-            there = sorted(file.name for file in path.glob("*.safetensors"))
-            raise UserError(f"{path}: a folder; give the file in it ({', '.join(there) or 'there is none'})") from error
-        raise UserError(f"{path}: damaged, or not a safetensors file ({error})") from error
+        start = _start(path)
+        if start.startswith(_PICKLED) and start[8:9] != b"{":
+            raise UserError(
+                f"{path}: a file of torch.save, not of dgnet; published checkpoints are read by `dgnet weights import`"
+            ) from error
+        raise UserError(f"{path}: damaged, or not a safetensors file ({shown(str(error))})") from error
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    _require_file(path)
     try:
-        tree: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # not by its name, whose ending torch.load would go by
+            tree: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: refused, since it wants to call {forbidden[1]}; only plain tensors are read"
+                f"{path}: refused, since it wants to call {shown(forbidden[1])}; only plain tensors are read"
             ) from error
         raise UserError(f"{path}: damaged, or not a PyTorch file of plain tensors") from error
-    for nest in ("a", "state_dict", "model"):
-        if isinstance(tree, dict) and isinstance(tree.get(nest), dict):
-            tree = tree[nest]
-    pairs = tree.items() if isinstance(tree, dict) else ()
-    tensors = {str(key).removeprefix("module."): tensor for key, tensor in pairs if isinstance(tensor, Tensor)}
-    if not tensors:
-        raise UserError(f"{path}: holds no named tensors")
+    if not (tensors := flat(tree)):
+        held = listed(map(str, tree)) if isinstance(tree, dict) else type(tree).__name__
+        raise UserError(f"{path}: holds no named tensors, but {held or 'nothing'}")
     return tensors
+
+
+def _require_file(path: Path) -> None:
+    """Raises `UserError` where there is no file to read: nothing, a pipe, or one that may not be read."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if not path.is_file():
+        raise UserError(f"{path}: not a file; weights are read from a file on disk")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -20,7 +20,17 @@ from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import build_baseline
 from dgnet.weights import published_config
-from dgnet.weights.files import SHOWN, Kind, in_words, mismatches, read_tensors, save_model, with_counters
+from dgnet.weights.files import (
+    Kind,
+    in_words,
+    mismatches,
+    read_tensors,
+    require_finite,
+    rows,
+    save_model,
+    with_counters,
+)
+from dgnet.weights.foreign import SHOWN, listed, network
 
 File = Literal["gen", "id", "dis", "teacher"]
 T = TypeVar("T")
@@ -76,6 +86,13 @@ KEYS: dict[File, list[tuple[str, str]]] = {
         ("classifier.add_block.1.", "head.norm."),
         ("classifier.classifier.0.", "head.classify."),
     ],
+}
+# What each file's network has that no other has: there it begins, whatever stands before its names.
+LANDMARKS: dict[File, tuple[str, ...]] = {
+    "gen": ("enc_content.model.0.conv.weight",),
+    "id": ("model.layer1.0.conv1.weight",),
+    "dis": ("cnns.0.0.conv.weight", "cnn.0.conv.weight"),
+    "teacher": ("model.layer1.0.conv1.weight",),
 }
 JOINT: tuple[File, ...] = ("gen", "id", "dis")
 PARTS: dict[File, tuple[str, ...]] = {  # what a file holds, as our keys begin
@@ -146,7 +163,7 @@ def import_published(
         raise UserError(f"{folder}, in our terms: {error}") from error
     classifier = found.get("appearance.heads.0.classify.weight" if kind == "joint" else "head.classify.weight")
     build: Callable[..., nn.Module] = DGNet if kind == "joint" else build_baseline
-    net = build(config, 1 if classifier is None else len(classifier))
+    net = build(config, rows(classifier) or 1)
 
     needed = {
         key: t for key, t in net.state_dict().items() if key.startswith(tuple(p for f in files for p in PARTS[f]))
@@ -163,7 +180,9 @@ def import_published(
     if absent:
         console.warn("not imported: the discriminator, for want of a dis_*.pt")
     misfits = {key for key, _ in wrong}
-    net.load_state_dict({key: tensor for key, tensor in found.items() if key not in misfits}, strict=False)
+    fitting = {key: tensor for key, tensor in found.items() if key not in misfits}
+    require_finite(folder, {labels[key]: tensor for key, tensor in fitting.items()})
+    net.load_state_dict(fitting, strict=False)
 
     target = Path(out)
     if target.suffix != ".safetensors":
@@ -180,11 +199,25 @@ def _read(files: Mapping[File, Path]) -> tuple[dict[str, Tensor], dict[str, str]
     found: dict[str, Tensor] = {}
     labels: dict[str, str] = {}
     for file, path in files.items():
-        tensors = read_tensors(path)
+        tensors = _own(file, path)
         for ours, key in from_published(file, {key: key for key in tensors}).items():
             found[ours] = tensors[key].float() if tensors[key].is_floating_point() else tensors[key]
             labels[ours] = f"{path.name}: {key}"
     return found, labels
+
+
+def _own(file: File, path: Path) -> dict[str, Tensor]:
+    """The tensors of a published file under its own names, whatever stood before them.
+
+    Raises `UserError` where none of them is like those of such a file.
+    """
+    tensors = read_tensors(path)
+    for landmark in LANDMARKS[file]:
+        if own := network(tensors, landmark, path):
+            return own
+    if not any(_renamed(key, KEYS[file]) != key for key in tensors):
+        raise UserError(f"{path}: not published (no {LANDMARKS[file][0]}); its tensors are {listed(tensors)}")
+    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
 def _labels(files: Mapping[File, Path], needed: Mapping[str, Tensor]) -> dict[str, str]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
-from dgnet import console
+from dgnet import console, yamltext
 from dgnet.errors import UserError
+from dgnet.weights.files import rows
 from dgnet.weights.pretrained import backbone_of
 
 # Published keys whose values are taken over, ...
@@ -68,10 +68,7 @@ def settings(path: Path) -> dict[str, Any]:
 
     Raises `UserError` if it is not YAML, or sets what dgnet builds otherwise.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    tree = yamltext.parse(yamltext.read_file(path), dict, str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a published config.yaml")
     flat: dict[str, Any] = {}
@@ -93,13 +90,17 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def joint_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Our key paths and values for the tensors, under our names, of a DG-Net; nothing of a part that is not there."""
+    """Our key paths and values for the tensors, under our names, of a DG-Net; nothing of a part that is not there.
+
+    Tensors that have no size to tell are left to the comparison with what is then built.
+    """
+    sized = {key: tensor for key, tensor in tensors.items() if tensor.ndim >= 2 and tensor.numel()}
 
     def count(pattern: str) -> int:
         return len({match[0] for key in tensors if (match := re.match(pattern, key))})
 
     told: dict[str, Any] = {
-        path: len(tensors[key])
+        path: len(sized[key])
         for path, key in (
             ("model.structure.width", "structure.stem.0.weight"),
             ("model.decoder.mlp_width", "decoder.scales.0.layers.0.weight"),
@@ -107,7 +108,7 @@ def joint_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             ("model.discriminator.width", "discriminator.layers.0.weight"),
             ("model.appearance.head_width", "appearance.heads.0.reduce.weight"),
         )
-        if key in tensors
+        if key in sized
     }
     for part in ("structure", "decoder"):
         if blocks := count(rf"{part}\.residual\.\d+\."):
@@ -119,11 +120,11 @@ def joint_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         told["model.discriminator.non_local"] = count(r"discriminator\..*nonloc\.") > 0
     if layers := count(r"discriminator\.layers\.\d+\."):
         told["model.discriminator.kind"] = "wgan"
-        score = tensors.get(f"discriminator.layers.{2 * (layers - 1)}.weight")
-        if score is not None:
+        score = sized.get(f"discriminator.layers.{2 * (layers - 1)}.weight")
+        if score is not None and score.ndim == 4:
             told["data.height"], told["data.width"] = (side << (layers - 1) for side in score.shape[2:])
     told["model.appearance.heads"] = "two" if count(r"appearance\.heads\.\d+\.") > 1 else "one"
-    styled, pooled = tensors.get("decoder.scales.0.layers.0.weight"), tensors.get("appearance.heads.0.reduce.weight")
+    styled, pooled = sized.get("decoder.scales.0.layers.0.weight"), sized.get("appearance.heads.0.reduce.weight")
     if styled is not None and pooled is not None:
         told["model.appearance.stripes"] = styled.shape[1] * count(r"decoder\.scales\.\d+\.") // pooled.shape[1]
     return told | _backbone("appearance.backbone.", tensors, "model.appearance")
@@ -132,8 +133,8 @@ def joint_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def teacher_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Our key paths and values for the tensors, under our names, of a teacher."""
     told = _backbone("backbone.", tensors, "teacher")
-    if "head.reduce.weight" in tensors:
-        told["teacher.head_width"] = len(tensors["head.reduce.weight"])
+    if width := rows(tensors.get("head.reduce.weight")):
+        told["teacher.head_width"] = width
     return told
 
 
