@@ -60,6 +60,8 @@ def runs(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "begun").mkdir()
     (folder / "begun" / "config.yaml").write_text(configuration.to_yaml(config))
     (folder / "empty").mkdir()
+    (folder / "joint" / "checkpoints").mkdir()
+    (folder / "joint" / "checkpoints" / "00000010.safetensors").touch()
     return folder
 
 
@@ -93,12 +95,37 @@ def test_a_run_a_file_and_a_teacher_are_found(runs: Path) -> None:
     [
         ("begun", "a run that is not finished: no model.safetensors or teacher.safetensors yet; --resume continues it"),
         ("empty", "a folder without model.safetensors or teacher.safetensors"),
-        ("nowhere", "no such file"),
+        ("nowhere", "no such file$"),
+        (
+            "joint/checkpoints",
+            r"a folder without .*; near it are \.\./model.safetensors, checkpoints/00000010.safetensors$",
+        ),
     ],
 )
 def test_what_is_no_model_is_told(runs: Path, name: str, says: str) -> None:
     with pytest.raises(UserError, match=f"^{runs / name}: {says}"):
         dgnet.load(runs / name)
+
+
+def test_an_unknown_name_is_told_what_would_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^market: no such file, nor a model .*: a run's folder, a \.safetensors"):
+        dgnet.load("market")
+    monkeypatch.setitem(face.SHIPPED, "drawn-people", "shipped/drawn.safetensors")
+    with pytest.raises(UserError, match=r"hub:user/name, drawn-people$"):
+        dgnet.load("market")
+    for wrong in ("hub:", "hub:anna", "hub:anna/", "hub:/people"):
+        with pytest.raises(UserError, match=f"^{wrong}: write it as hub:user/name or hub:user/name/file$"):
+            dgnet.load(wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "gpu", torch.device("cuda:1")])
+def test_a_device_that_is_not_there_is_told(runs: Path, model: dgnet.Model, device: str | torch.device) -> None:
+    for use in (lambda: dgnet.load(runs / "joint", device), lambda: model.to(device)):
+        with pytest.raises(UserError, match=f"{device}: not available here; use auto, cpu"):
+            use()
+    assert model.to("cpu").device == torch.device("cpu")
 
 
 def test_a_model_of_the_hub_is_asked_for_by_its_two_names(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +176,23 @@ def test_a_photo_is_the_same_in_every_form(model: dgnet.Model, photos: list[Path
     torch.testing.assert_close(model.embed(torch.stack([forms[6], forms[6]])), found[[6, 6]])
 
 
+def test_several_photos_may_be_given_by_whatever_gives_them(model: dgnet.Model, photos: list[Path]) -> None:
+    wanted = model.embed(photos)
+    assert len(wanted) > 2
+    names = [str(path) for path in photos]
+    for given in (tuple(photos), iter(photos), (path for path in photos), dict.fromkeys(photos).keys(),
+                  np.array(names), np.array(photos, dtype=object), sorted(photos[0].parent.glob("*.jpg"))):  # fmt: skip
+        assert torch.equal(model.embed(given), wanted)
+
+
+def test_gray_photos_may_have_one_channel(model: dgnet.Model) -> None:
+    gray = np.random.default_rng(0).integers(256, size=(37, 11), dtype=np.uint8)
+    unit = torch.from_numpy(gray).float() / 255
+    forms = [gray, gray[:, :, None], torch.from_numpy(gray), torch.from_numpy(gray)[None], unit, unit[None], gray / 255]
+    found = model.embed(forms)
+    torch.testing.assert_close(found, found[:1].expand(len(forms), -1), rtol=0, atol=0)
+
+
 def test_gray_transparent_and_odd_sizes(model: dgnet.Model) -> None:
     rng = np.random.default_rng(0)
     gray = rng.integers(256, size=(37, 11), dtype=np.uint8)
@@ -167,6 +211,12 @@ def test_gray_transparent_and_odd_sizes(model: dgnet.Model) -> None:
         (np.zeros((0, 4, 3), np.uint8), r"shape \[0, 4, 3\]"),
         (np.zeros((4, 4, 3), np.int32), "values of type int32"),
         (torch.zeros(4, 4, 3), r"a float tensor of shape \[4, 4, 3\]"),
+        (torch.zeros(3, 4, 4, device="meta"), "a tensor without plain values"),
+        (torch.zeros(3, 4, 4).to_sparse(), "a tensor without plain values"),
+        (torch.zeros(2, 4, 4), r"a float tensor of shape \[2, 4, 4\]"),
+        (b"anna.jpg", "of type bytes"),
+        ([np.zeros((4, 4, 3))], "of type list"),
+        ({"a": 1}, "of type dict"),
         (7, "of type int; a path, a PIL image, an array or a tensor is needed"),
         (None, "of type NoneType"),
     ],
@@ -230,6 +280,35 @@ def test_nothing_gives_nothing_of_the_right_length(
         assert one.embed_boxes(photos[0], np.zeros((0, 4))).shape == (0, one.dimensions)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 0.0, -1.0])
+def test_nothing_has_the_length_that_something_would_have(
+    runs: Path, photos: list[Path], tmp_path: Path, alpha: float
+) -> None:
+    start = dgnet.load(runs / "joint", device="cpu")
+    config = configuration.from_dict(configuration.to_dict(start.config) | {"evaluate": {"alphas": [alpha]}})
+    save_model(tmp_path / "model.safetensors", start.net, config, "joint", [])
+    model = dgnet.load(tmp_path, device="cpu")
+    for parts in (False, True):
+        wanted = (0, model.embed(photos[0], parts=parts).shape[1])
+        assert model.embed([], parts=parts).shape == wanted
+        assert model.embed_boxes(photos[0], [], parts=parts).shape == wanted
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        torch.tensor([[10.0, 5, 30, 45]], requires_grad=True),
+        torch.tensor([[10, 5, 30, 45]], dtype=torch.bfloat16),
+        np.array([[10, 5, 30, 45]], dtype=np.int16),
+        ((10, 5, 30, 45),),
+        iter([[10, 5, 30, 45]]),
+    ],
+)
+def test_boxes_may_come_from_any_detector(model: dgnet.Model, boxes: Any) -> None:
+    frame = np.random.default_rng(0).integers(256, size=(60, 80, 3), dtype=np.uint8)
+    torch.testing.assert_close(model.embed_boxes(frame, boxes), model.embed(frame[5:45, 10:30]))
+
+
 def test_boxes_are_cut_out_of_the_frame(model: dgnet.Model) -> None:
     frame = np.random.default_rng(0).integers(256, size=(60, 80, 3), dtype=np.uint8)
     found = model.embed_boxes(frame, [[10, 5, 30, 45], [-20, -9, 12, 200], [79.5, 10, 300, 20]])
@@ -244,6 +323,11 @@ def test_boxes_are_cut_out_of_the_frame(model: dgnet.Model) -> None:
         ([[0, 0, 5, 5], [80, 0, 90, 9], [4, 9, 4, 20]], r"frame of 80 x 60 \(counted from 0\): 1 .*, 2 "),
         ([[5, 5, 1, 1]], "without a pixel"),
         ([[0, 0, 5]], r"shape \[1, 3\]"),
+        ([[0, 0, 0, 0]] * 10, r": 0 \[0, 0, 0, 0\], .*7 \[0, 0, 0, 0\] and 2 more$"),
+        (torch.tensor([[5.0, 5, 5, 9]]), r": 0 \[5, 5, 5, 9\]$"),
+        ([["left", 0, 5, 5]], r"boxes: \[n, 4\], x1, y1, x2, y2 in pixels, would be right"),
+        ([[0, 0, 5, 5], [1, 2]], r"boxes: \[n, 4\]"),
+        (None, r"shape \[\]"),
         ([0, 0, 5, 5], r"shape \[4\]"),
         ([[0, 0, float("nan"), 5]], "finite"),
     ],
@@ -283,9 +367,48 @@ def test_the_grid_and_the_ends_of_an_interpolation_are_swaps(model: dgnet.Model,
     strip = model.interpolate([a], [b], of="structure", steps=4, as_tensor=True)
     assert torch.equal(strip[0, [0, -1]], model.swap([a, b], a, as_tensor=True))
     assert len(model.interpolate(a, b, steps=5)[0]) == 5
-    for wrong in ({"steps": 1}, {"of": "clothes"}):
+    for wrong in ({"steps": 1}, {"steps": -2}, {"steps": 2.5}, {"of": "clothes"}):
         with pytest.raises(UserError):
             model.interpolate(a, b, **wrong)  # type: ignore[arg-type]
+
+
+def test_one_photo_goes_against_many_in_an_interpolation(model: dgnet.Model, photos: list[Path]) -> None:
+    a, b, c = photos[:3]
+    strips = model.interpolate(a, [b, c], steps=3, as_tensor=True)
+    assert torch.equal(strips[:, -1], model.swap(a, [b, c], as_tensor=True))
+    strips = model.interpolate([a, b], c, "structure", fixed=b, steps=2, as_tensor=True)
+    assert torch.equal(strips[:, 0], model.swap([a, b], b, as_tensor=True))
+    with pytest.raises(UserError, match=r"^interpolate: 2 starts and 3 ends and 2 fixed; as many of each, or one"):
+        model.interpolate([a, b], [a, b, c])
+
+
+def test_pictures_of_nobody_are_refused(model: dgnet.Model, photos: list[Path]) -> None:
+    for use, what in (
+        (lambda: model.swap([], photos[0]), "structures"),
+        (lambda: model.swap(photos[0], []), "appearances"),
+        (lambda: model.grid(photos[0], []), "appearances"),
+        (lambda: model.interpolate([], []), "starts"),
+    ):
+        with pytest.raises(UserError, match=f"^{what}: no photos are given$"):
+            use()
+    assert model.decode(*model.encode([])) == []
+
+
+def test_codes_may_be_changed_and_those_of_another_shape_are_refused(model: dgnet.Model, photos: list[Path]) -> None:
+    codes = model.encode(photos[:2])
+    codes.appearance[0] = codes.appearance[1]
+    assert torch.equal(model.decode(*codes, as_tensor=True), model.swap(photos[:2], photos[1], as_tensor=True))
+    one = model.decode(codes.structure, codes.appearance[:1].double().numpy(), as_tensor=True)  # type: ignore[call-overload]
+    assert torch.equal(one, model.decode(*codes, as_tensor=True))
+    for wrong in (
+        (codes.appearance, codes.structure),
+        (codes.structure, codes.appearance[:, 1:]),
+        (codes[0][0], codes[1][0]),
+    ):
+        with pytest.raises(UserError, match=r"^decode: codes of .*; \[N, 16, H/4, W/4\] and \[N, 256\] would be"):
+            model.decode(*wrong)
+    with pytest.raises(UserError, match=r"^decode: 2 structures and 3 appearances; as many"):
+        model.decode(codes.structure, codes.appearance[[0, 0, 0]])
 
 
 def test_codes_are_painted_as_they_were_read(model: dgnet.Model, photos: list[Path]) -> None:

@@ -64,11 +64,11 @@ def print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def progress(*, speed_unit: str = "it") -> Progress:
+def progress(*, speed_unit: str = "it", quiet: bool = False) -> Progress:
     """A progress bar for one long stage: description, done/total, speed, remaining time and a free `note` field.
 
     Use as a context manager; pass `note=""` to `add_task` and update it with `update(task, note="loss 1.23")`.
-    On a terminal only: elsewhere nothing is drawn, and stages report through `notice`.
+    On a terminal only, and not for what is over at once (`quiet`); elsewhere stages report through `notice`.
     """
     return Progress(
         SpinnerColumn(),
@@ -79,7 +79,7 @@ def progress(*, speed_unit: str = "it") -> Progress:
         TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(compact=True),
         console=stderr,
-        disable=not stderr.is_terminal,
+        disable=quiet or not stderr.is_terminal,
     )
 
 

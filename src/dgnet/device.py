@@ -51,8 +51,11 @@ def available_memory() -> int | None:
         return free
 
 
-def device_named(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one. Raises `UserError` if the device isn't there."""
+def device_named(name: str | torch.device) -> torch.device:
+    """`auto` is the first GPU if there is one. Raises `UserError` if the device isn't there.
+
+    A `torch.device` may be of any kind that this machine has; names are those of the command line.
+    """
     import torch  # takes seconds: the command line calls `keep_freed` before it is needed
 
     if name == "auto":
@@ -62,6 +65,6 @@ def device_named(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or (isinstance(name, str) and device.type not in ("cpu", "cuda")):
         raise UserError(f"--device {name}: not available here; use auto, cpu, cuda or cuda:N")
     return device

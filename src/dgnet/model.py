@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from dgnet.datasets.folders import images_in
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
@@ -24,10 +26,12 @@ from dgnet.models.dgnet import Codes, DGNet
 from dgnet.retrieval.features import extract
 from dgnet.retrieval.scores import unit, weigh
 from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
+from dgnet.weights.foreign import listed
 
 SHIPPED: dict[str, str] = {}  # models inside the package, by name
 
-OneOrMore = Photo | Sequence[Photo]
+OneOrMore = Photo | Iterable[Photo]
+Moving = Literal["appearance", "structure"]
 
 
 def load(source: str | Path, device: str | torch.device = "auto") -> Model:
@@ -48,8 +52,7 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
         True
     """
     file = weights_file(source)
-    where = device if isinstance(device, torch.device) else device_named(device)
-    return Model(load_any(file, where), str(source))
+    return Model(load_any(file, device_named(device)), str(source))
 
 
 def weights_file(source: str | Path) -> Path:
@@ -58,8 +61,9 @@ def weights_file(source: str | Path) -> Path:
     if text in SHIPPED:
         return Path(__file__).parent / SHIPPED[text]
     if text.startswith("hub:"):
-        named = text if text.count("/") > 1 else f"{text}/{FINISHED[0]}"
-        return local_file(named, "write it as hub:user/name or hub:user/name/file")
+        if not (parts := re.fullmatch(r"hub:([^/]+/[^/]+)(/.+)?", text)):
+            raise UserError(f"{text}: write it as hub:user/name or hub:user/name/file")
+        return local_file(f"hub:{parts[1]}{parts[2] or f'/{FINISHED[0]}'}", "is it the name of a model of dgnet?")
     path = expanded(source)
     if path.is_dir():
         for name in FINISHED:
@@ -69,20 +73,27 @@ def weights_file(source: str | Path) -> Path:
             raise UserError(
                 f"{path}: a run that is not finished: no {' or '.join(FINISHED)} yet; --resume continues it"
             )
-        raise UserError(f"{path}: a folder without {' or '.join(FINISHED)}; give a run's folder or a .safetensors file")
-    if not path.exists():
-        shipped = f", nor is it one of {', '.join(SHIPPED)}" if SHIPPED else ""
-        raise UserError(f"{path}: no such file{shipped}")
-    return path
+        inside = [Path(path.name, file.name) for file in sorted(path.glob("*.safetensors"))]
+        above = [Path("..", name) for name in FINISHED if (path.parent / name).is_file()]
+        held = f"; near it are {listed(map(str, [*above, *inside]))}" if above or inside else ""
+        raise UserError(
+            f"{path}: a folder without {' or '.join(FINISHED)}; give a run's folder or a .safetensors file{held}"
+        )
+    if path.exists():
+        return path
+    if len(path.parts) == 1:  # perhaps meant as the name of a model
+        right = ", ".join(["a run's folder", "a .safetensors file", "hub:user/name", *SHIPPED])
+        raise UserError(f"{path}: no such file, nor a model of that name; one of these would be right: {right}")
+    raise UserError(f"{path}: no such file")
 
 
 class Model:
     """A trained DG-Net, or a teacher (which embeds and is evaluated, but has no generator).
 
     Photos are given as paths, PIL images, uint8 arrays [H, W, 3] or floats in [0, 1] (arrays [H, W, 3], tensors
-    [3, H, W]), one or a list of them, of any size, in RGB; they are scaled to the network's size (bicubic) and seen in
-    batches, without gradients, where the network is. The network is in evaluation mode: the same photo gives the same
-    feature whatever stands beside it, up to rounding.
+    [3, H, W]), one or several (a list, a generator of paths), of any size, in RGB; they are scaled to the network's
+    size (bicubic) and seen in batches, without gradients, where the network is. The network is in evaluation mode: the
+    same photo gives the same feature whatever stands beside it, up to rounding.
 
     Attributes:
         net: the network, a `torch.nn.Module`.
@@ -119,14 +130,17 @@ class Model:
     @property
     def dimensions(self) -> int:
         """D, the length of a feature."""
-        heads = [module for module in self.net.modules() if isinstance(module, Head)]
-        width = sum(head.reduce.out_features for head in heads)
         halved = protocol.has_halves(self.net) and self.config.evaluate.alphas[0] in (0, -1)
-        return width // 2 if halved else width
+        return self._width // 2 if halved else self._width
+
+    @property
+    def _width(self) -> int:
+        """The length of all parts of a feature together."""
+        return sum(module.reduce.out_features for module in self.net.modules() if isinstance(module, Head))
 
     def to(self, device: str | torch.device) -> Model:
         """Move the network; returns the model itself. Raises UserError if the device is not there."""
-        self.net.to(device if isinstance(device, torch.device) else device_named(device))
+        self.net.to(device_named(device))
         return self
 
     # Recognise
@@ -150,7 +164,7 @@ class Model:
         """
         photos = Photos(images, *self.size)
         if not len(photos):
-            return torch.empty(0, self.dimensions)
+            return torch.empty(0, self._width if parts else self.dimensions)
         found = extract(self.net, photos, self.config.evaluate.batch)
         if parts or not protocol.has_halves(self.net):
             return found
@@ -199,6 +213,12 @@ class Model:
 
     # Generate
 
+    @overload
+    def swap(
+        self, structure_of: OneOrMore, appearance_of: OneOrMore, *, as_tensor: Literal[False] = ...
+    ) -> list[Image.Image]: ...
+    @overload
+    def swap(self, structure_of: OneOrMore, appearance_of: OneOrMore, *, as_tensor: Literal[True]) -> Tensor: ...
     def swap(self, structure_of: OneOrMore, appearance_of: OneOrMore, *, as_tensor: bool = False) -> Any:
         """People in other people's clothes: the pose and place of `structure_of`, what `appearance_of` wears.
 
@@ -214,29 +234,58 @@ class Model:
             >>> model.swap(structure_of="anna.jpg", appearance_of=["carl.jpg", "dora.jpg"])[1].save("anna_as_dora.png")
         """
         net = self._generator("swap")
-        s, f = self._photos(structure_of), self._photos(appearance_of)
-        count = max(len(s), len(f))
-        if not {len(s), len(f)} <= {1, count} or 0 in (len(s), len(f)):
-            raise UserError(f"swap: {len(s)} structures and {len(f)} appearances; as many of each, or one, are needed")
-        structures, appearances = edit.structure_codes(net, s), edit.appearance_codes(net, f)
-        painted = edit.paint(net, _repeated(structures, count), _repeated(appearances, count))
+        structures = edit.structure_codes(net, self._photos("structures", structure_of))
+        appearances = edit.appearance_codes(net, self._photos("appearances", appearance_of))
+        s, f = _matched("swap", structures=structures, appearances=appearances)
+        painted = edit.paint(net, s, f)
         return painted if as_tensor else _images(painted)
 
+    @overload
+    def grid(
+        self, structures: OneOrMore, appearances: OneOrMore, *, as_tensor: Literal[False] = ...
+    ) -> list[list[Image.Image]]: ...
+    @overload
+    def grid(self, structures: OneOrMore, appearances: OneOrMore, *, as_tensor: Literal[True]) -> Tensor: ...
     def grid(self, structures: OneOrMore, appearances: OneOrMore, *, as_tensor: bool = False) -> Any:
         """Everyone in everyone's clothes: rows wear an appearance, columns keep a structure.
 
         Returns:
             A rows of S PIL images; with `as_tensor` uint8 [A, S, H, W, 3].
+
+        Raises:
+            UserError: no structures, or no appearances; a teacher, which cannot paint.
         """
         net = self._generator("paint a grid")
-        cells = edit.grid(net, self._photos(structures), self._photos(appearances))
+        cells = edit.grid(net, self._photos("structures", structures), self._photos("appearances", appearances))
         return cells if as_tensor else [_images(row) for row in cells]
 
+    @overload
     def interpolate(
         self,
         start: OneOrMore,
         end: OneOrMore,
-        of: Literal["appearance", "structure"] = "appearance",
+        of: Moving = ...,
+        *,
+        fixed: OneOrMore | None = ...,
+        steps: int = ...,
+        as_tensor: Literal[False] = ...,
+    ) -> list[list[Image.Image]]: ...
+    @overload
+    def interpolate(
+        self,
+        start: OneOrMore,
+        end: OneOrMore,
+        of: Moving = ...,
+        *,
+        fixed: OneOrMore | None = ...,
+        steps: int = ...,
+        as_tensor: Literal[True],
+    ) -> Tensor: ...
+    def interpolate(
+        self,
+        start: OneOrMore,
+        end: OneOrMore,
+        of: Moving = "appearance",
         *,
         fixed: OneOrMore | None = None,
         steps: int = 11,
@@ -244,42 +293,72 @@ class Model:
     ) -> Any:
         """From one photo to another in a few steps: the code `of` moves, the other one stays that of `fixed` (`start`).
 
+        All of the same length, or one against many.
+
         Returns:
             N strips of `steps` PIL images; with `as_tensor` uint8 [N, steps, H, W, 3].
 
         Raises:
-            UserError: lengths that differ, fewer than two steps, or a teacher, which cannot paint.
+            UserError: lengths that do not go together, fewer than two steps, or a teacher, which cannot paint.
         """
         net = self._generator("interpolate")
-        first, last = self._photos(start), self._photos(end)
-        still = first if fixed is None else self._photos(fixed)
-        if not len(first) == len(last) == len(still):
-            raise UserError(f"interpolate: {len(first)} starts, {len(last)} ends, {len(still)} fixed: as many of each")
         between = {"appearance": edit.interpolate_appearance, "structure": edit.interpolate_structure}
         if of not in between:
             raise UserError(f"interpolate: of = {of!r}; 'appearance' or 'structure' would be right")
+        first, last = self._photos("starts", start), self._photos("ends", end)
+        still = first if fixed is None else self._photos("fixed", fixed)
+        first, last, still = _matched("interpolate", starts=first, ends=last, fixed=still)
         strips = between[of](net, still, first, last, steps)
         return strips if as_tensor else [_images(strip) for strip in strips]
 
     def encode(self, images: OneOrMore) -> Codes:
         """Both codes of photos: structure [N, C, H/4, W/4] and appearance [N, code], where the network is."""
-        net, photos = self._generator("encode"), self._photos(images)
-        return Codes(edit.structure_codes(net, photos), edit.appearance_codes(net, photos))
+        net, photos = self._generator("encode"), Photos(images, *self.size).all()
+        codes = edit.structure_codes(net, photos), edit.appearance_codes(net, photos)
+        return Codes(*(code.clone() for code in codes))  # which, unlike what inference gives, may be changed in place
 
+    @overload
+    def decode(
+        self, structure: Tensor, appearance: Tensor, *, as_tensor: Literal[False] = ...
+    ) -> list[Image.Image]: ...
+    @overload
+    def decode(self, structure: Tensor, appearance: Tensor, *, as_tensor: Literal[True]) -> Tensor: ...
     def decode(self, structure: Tensor, appearance: Tensor, *, as_tensor: bool = False) -> Any:
-        """Pictures of codes, such as `encode` gives: N PIL images, or uint8 [N, H, W, 3]."""
+        """Pictures of codes, such as `encode` gives: N PIL images, or uint8 [N, H, W, 3].
+
+        As many of each, or one against many.
+
+        Raises:
+            UserError: codes of another shape than `encode` gives, or not finite; a teacher, which cannot paint.
+        """
         net = self._generator("decode")
-        if len(structure) != len(appearance):
-            raise UserError(f"decode: {len(structure)} structures and {len(appearance)} appearances: as many of each")
-        painted = edit.paint(net, structure.to(self.device), appearance.to(self.device))
+        s, f = (torch.as_tensor(code, dtype=torch.float32, device=self.device) for code in (structure, appearance))
+        if s.ndim != 4 or f.ndim != 2 or (s.shape[1], f.shape[1]) != (net.structure.channels, net.appearance.code_size):
+            raise UserError(
+                f"decode: codes of shape {list(s.shape)} and {list(f.shape)}; [N, {net.structure.channels}, H/4, W/4] "
+                f"and [N, {net.appearance.code_size}] would be right"
+            )
+        s, f = _matched("decode", structures=s, appearances=f)
+        painted = edit.paint(net, s, f)
         return painted if as_tensor else _images(painted)
 
-    def generate_folder(self, images: Sequence[Path], out: str | Path, **options: Any) -> None:
+    def generate_folder(self, images: str | Path | Sequence[Path], out: str | Path, **options: Any) -> None:
         """For each photo one picture in the folder `out`: its clothes on a random other photo's structure.
 
-        `options` are those of `dgnet.generate.dataset.folder`: seed, suffix, on_unreadable.
+        Args:
+            images: a folder of photos, or their paths.
+            out: the folder to write to, with `provenance.json`.
+            options: those of `dgnet.generate.dataset.folder`: seed, suffix, on_unreadable.
+
+        Raises:
+            UserError: no such folder, photos that cannot be read, a folder that holds anything else; a teacher.
         """
         net, (height, width) = self._generator("fill a folder"), self.size
+        if isinstance(images, str | Path):
+            images = expanded(images)
+            if not images.is_dir():
+                raise UserError(f"{images}: no such folder of images")
+            images = images_in(images)
         folder(net, images, Path(out), height=height, width=width, weights=self.loaded.hash, **options)
 
     # Keep
@@ -304,12 +383,20 @@ class Model:
             )
         return self.net
 
-    def _photos(self, images: OneOrMore) -> Tensor:
-        return Photos(images, *self.size).all()
+    def _photos(self, what: str, images: OneOrMore) -> Tensor:
+        photos = Photos(images, *self.size)
+        if not len(photos):
+            raise UserError(f"{what}: no photos are given")
+        return photos.all()
 
 
-def _repeated(codes: Tensor, count: int) -> Tensor:
-    return codes.expand(count, *codes.shape[1:]) if len(codes) == 1 else codes
+def _matched(what: str, **given: Tensor) -> tuple[Tensor, ...]:
+    """All of the same length, single ones repeated. Raises UserError, with the names, for lengths that do not match."""
+    count = max((len(each) for each in given.values() if len(each) != 1), default=1)
+    if any(len(each) not in (1, count) for each in given.values()):
+        counted = " and ".join(f"{len(each)} {name}" for name, each in given.items())
+        raise UserError(f"{what}: {counted}; as many of each, or one, are needed")
+    return tuple(each.expand(count, *each.shape[1:]) for each in given.values())
 
 
 def _images(pictures: Tensor) -> list[Image.Image]:

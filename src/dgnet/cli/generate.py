@@ -110,11 +110,7 @@ def folder(
         on_unreadable: stop where photos cannot be read, before the first picture; or name them and pass them over
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.datasets.folders import images_in
     from dgnet.model import load
 
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder of images")
-    model = load(weights, device)
-    model.generate_folder(images_in(images), out, seed=seed, suffix=suffix, on_unreadable=on_unreadable)
+    load(weights, device).generate_folder(images, out, seed=seed, suffix=suffix, on_unreadable=on_unreadable)
     return written(out)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import dgnet
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 from dgnet.generate.edit import BATCH, appearance_codes, paint, structure_codes
 from dgnet.images import sheets
 from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 
 PROVENANCE = "provenance.json"
+
+Plan = dict[str, dict[str, str]]  # of each picture's file, whose appearance and whose structure it has
 
 
 def folder(
@@ -38,8 +40,11 @@ def folder(
 
     This is the set that the published FID is taken of. `out/provenance.json` says for every file where appearance and
     structure come from, and holds the seed and `weights` (a hash, or whatever else identifies them). Every photo is
-    looked at before the first picture is painted; with `on_unreadable` "skip" those that cannot be read are named and
-    left out of the set. An interrupted folder is continued when the call is the same.
+    looked at before the first picture is painted; with `on_unreadable` "skip" those that cannot be read are named, here
+    and in the provenance, and left out of the set.
+
+    An interrupted folder is continued when the call is the same, and when photos have gone since: pictures that are
+    painted stay, the others keep their structure, or get another one where theirs has gone.
 
     Raises:
         UserError: photos that cannot be read, fewer than two, a folder that holds anything else, or a picture that is
@@ -47,42 +52,99 @@ def folder(
     """
     if len(paths) < 2:
         raise UserError(f"{len(paths)} images to generate from: a set of at least 2 is needed")
+    out = expanded(out)
     photos = ImageStore([Path(path) for path in paths], height, width, on_unreadable=on_unreadable, on_demand=True)
-    paths = [photos.paths[place] for place in photos.kept]
-    if len(paths) < 2:
-        raise UserError(f"{len(paths)} images can be read to generate from: at least 2 are needed")
-    structure_of = np.random.default_rng(seed).integers(len(paths) - 1, size=len(paths))
-    structure_of += structure_of >= np.arange(len(paths))  # any photo but one's own
-    stems = [path.stem for path in paths]
+    there = {str(photos.paths[place]): row for row, place in enumerate(photos.kept)}  # row of the store
+    if len(there) < 2:
+        raise UserError(f"{len(there)} images can be read to generate from: at least 2 are needed")
+    about: dict[str, Any] = {
+        "dgnet": dgnet.__version__, "weights": weights, "seed": seed, "height": height, "width": width,
+    }  # fmt: skip
+    left_out = {str(path) for path in photos.paths} - there.keys()
+    drawn = _drawn(list(there), seed, suffix)
+    plan = _claim(out, about, drawn, left_out)
+
+    sources, names = list(plan.values()), list(plan)
+    with console.progress(speed_unit="images") as bar:
+        task = bar.add_task("generating", total=len(plan), note="")
+        for start in range(0, len(plan), batch):
+            places = range(start, min(start + batch, len(plan)))
+            absent = [k for k in places if not (out / names[k]).exists()]
+            if absent:
+                now = places if plan == drawn else absent  # the same batches give the same pictures to the last bit
+                s = structure_codes(net, photos[[there[sources[k]["structure"]] for k in now]], batch)
+                f = appearance_codes(net, photos[[there[sources[k]["appearance"]] for k in now]], batch)
+                for k, picture in zip(now, paint(net, s, f, batch).numpy(), strict=True):
+                    sheets.save(out / names[k], picture)
+            bar.advance(task, len(places))
+
+
+def _drawn(paths: Sequence[str], seed: int, suffix: str) -> Plan:
+    """A structure for everyone: any photo but one's own."""
+    others = np.random.default_rng(seed).integers(len(paths) - 1, size=len(paths))
+    others += others >= np.arange(len(paths))
+    stems = [Path(path).stem for path in paths]
     if len({stem.casefold() for stem in stems}) < len(stems):
         stems = [f"{number:06d}_{stem}" for number, stem in enumerate(stems)]
-    files = [out / f"{stem}{suffix}" for stem in stems]
-    sources = {
-        file.name: {"appearance": str(path), "structure": str(paths[other])}
-        for file, path, other in zip(files, paths, structure_of, strict=True)
+    return {
+        f"{stem}{suffix}": {"appearance": path, "structure": paths[other]}
+        for stem, path, other in zip(stems, paths, others, strict=True)
     }
-    settings = {"dgnet": dgnet.__version__, "weights": weights, "seed": seed, "height": height, "width": width}
-    _claim(out, json.dumps(settings | {"images": sources}, indent=1) + "\n")
-
-    with console.progress(speed_unit="images") as bar:
-        task = bar.add_task("generating", total=len(files), note="")
-        for indices in np.split(np.arange(len(files)), range(batch, len(files), batch)):
-            if not all(files[index].exists() for index in indices):
-                s = structure_codes(net, photos[structure_of[indices]], batch)
-                pictures = paint(net, s, appearance_codes(net, photos[indices], batch), batch).numpy()
-                for index, picture in zip(indices, pictures, strict=True):
-                    sheets.save(files[index], picture)
-            bar.advance(task, len(indices))
 
 
-def _claim(out: Path, provenance: str) -> None:
-    """Make `out` the folder of these pictures; raises UserError where it holds anything else."""
+def _claim(out: Path, about: dict[str, Any], plan: Plan, left_out: set[str]) -> Plan:
+    """Make `out` the folder of these pictures, or find it so: returns what is to be painted in it.
+
+    Raises UserError where it holds anything else.
+    """
     note = out / PROVENANCE
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not note.is_file() or note.read_text() != provenance:
+        begun = _begun(note, about)
+        if begun is None or not _part_of(plan, begun["images"]):
             raise UserError(f"{out}: not empty, and not begun with these images, weights and seed; give a new folder")
         for leftover in out.glob(".*.part"):
             leftover.unlink()
-        return
+        plan, gone = _continued(out, begun["images"], plan, about["seed"])
+        left_out |= gone | set(begun.get("left_out", []))
+    text = about | ({"left_out": sorted(left_out)} if left_out else {}) | {"images": plan}
     with replacing(note) as part:
-        part.write_text(provenance, encoding="utf-8")
+        part.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    return plan
+
+
+def _begun(note: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """What a folder's provenance says, if it is of the same weights, seed and size."""
+    try:
+        begun = json.loads(note.read_text(encoding="utf-8"))
+        sources = [(Path(file).name == file, source["appearance"], source["structure"])
+                   for file, source in begun["images"].items()]  # fmt: skip
+        known = all(begun[key] == value for key, value in about.items()) and all(own for own, *_ in sources)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return begun if known else None
+
+
+def _part_of(plan: Plan, begun: Plan) -> bool:
+    """Whether all photos of `plan` are those of a folder that was begun, in its format."""
+    suffixes = {Path(file).suffix for file in (*plan, *begun)}
+    return len(suffixes) == 1 and _worn(plan) <= _worn(begun)
+
+
+def _continued(out: Path, begun: Plan, plan: Plan, seed: int) -> tuple[Plan, set[str]]:
+    """The plan of a folder with the photos that are still there, and the photos that it goes without."""
+    there = sorted(_worn(plan))
+    kept: Plan = {}
+    for number, (file, source) in enumerate(begun.items()):
+        worn, structure = source["appearance"], source["structure"]
+        if not (out / file).exists():
+            if worn not in there:
+                continue
+            if structure not in there:
+                others = [path for path in there if path != worn]
+                structure = others[np.random.default_rng([seed, number]).integers(len(others))]
+        kept[file] = {"appearance": worn, "structure": structure}
+    return kept, _worn(begun) - _worn(kept)
+
+
+def _worn(plan: Plan) -> set[str]:
+    return {source["appearance"] for source in plan.values()}

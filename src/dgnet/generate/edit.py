@@ -50,6 +50,7 @@ def interpolate_appearance(
 
     The codes are mixed linearly; the first and the last step are `start` and `end` themselves.
     """
+    _require_ends(steps)
     s = structure_codes(net, structures, batch)
     first, last = appearance_codes(net, start, batch), appearance_codes(net, end, batch)
     return torch.stack([
@@ -62,6 +63,7 @@ def interpolate_structure(
     net: DGNet, appearances: Tensor, start: Tensor, end: Tensor, steps: int = 11, batch: int = BATCH
 ) -> Tensor:
     """From the pose of `start` to that of `end` in one appearance: each [N, H, W, 3] -> [N, steps, H, W, 3]."""
+    _require_ends(steps)
     f = appearance_codes(net, appearances, batch)
     first, last = structure_codes(net, start, batch), structure_codes(net, end, batch)
     return torch.stack([
@@ -90,6 +92,8 @@ def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH)
     Raises:
         UserError: a picture that is not a number everywhere, which no file of bytes could tell from a black one.
     """
+    if not len(structure):
+        return torch.empty(0, 4 * structure.shape[2], 4 * structure.shape[3], 3, dtype=torch.uint8)
     drawn: list[Tensor] = []
     with frozen(net), torch.inference_mode():
         for s, f in zip(torch.split(structure, batch), torch.split(appearance, batch), strict=True):
@@ -103,10 +107,13 @@ def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH)
     return torch.cat(drawn).contiguous()
 
 
+def _require_ends(steps: int) -> None:
+    if not isinstance(steps, int) or steps < 2:
+        raise UserError(f"{steps} steps of interpolation: at least 2, the two ends, would be right")
+
+
 def _along(steps: int, code: Tensor) -> Tensor:
     """0 to 1 in `steps` steps, in the shape that mixes codes like `code`."""
-    if steps < 2:
-        raise UserError(f"{steps} steps of interpolation: at least 2, the two ends, would be right")
     return torch.linspace(0, 1, steps, device=code.device).view(-1, *[1] * code.ndim)
 
 

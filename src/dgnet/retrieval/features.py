@@ -48,7 +48,8 @@ def extract(
         parts = len(net.appearance.heads) if isinstance(net, DGNet) else 1
 
     done = []
-    with frozen(net), torch.inference_mode(), console.progress(speed_unit="images") as bar:
+    at_once = len(images) <= batch
+    with frozen(net), torch.inference_mode(), console.progress(speed_unit="images", quiet=at_once) as bar:
         task = bar.add_task("features", total=len(images), note="")
         for indices in torch.split(torch.arange(len(images)), batch):
             x = normalise(images[indices.numpy()].to(device))

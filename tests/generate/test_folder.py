@@ -1,0 +1,186 @@
+"""`dgnet generate folder` where photos are damaged or go, and weights are no numbers: the line, and what is on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dgnet import cli
+from dgnet import config as configuration
+from dgnet.models.dgnet import DGNet
+from dgnet.weights.files import save_model
+
+TINY = configuration.load("tiny")
+
+
+class Said(NamedTuple):
+    code: int
+    err: str
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("run") / "model.safetensors"
+    save_model(path, DGNet(TINY, 3).eval(), TINY, "joint", [])
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """40 photos, more than a batch."""
+    chance = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(40):
+        Image.fromarray(chance.integers(256, size=(24, 12, 3), dtype=np.uint8)).save(folder / f"p{number:02d}.png")
+    return folder
+
+
+Generate = Callable[..., Said]
+
+
+@pytest.fixture
+def generate(weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Generate:
+    def run(*words: object, model: Path = weights) -> Said:
+        given = ["generate", "folder", model, tmp_path / "out", "--images", photos, "--device", "cpu", *words]
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(word) for word in given])
+        assert isinstance(left.value.code, int)
+        return Said(left.value.code, capsys.readouterr().err)
+
+    return run
+
+
+def provenance(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "provenance.json").read_text())
+    return found
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in out.glob("*.png")}
+
+
+def cut(photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes()[:-200])
+
+
+def test_a_damaged_photo_is_told_before_the_first_picture(generate: Generate, photos: Path, tmp_path: Path) -> None:
+    cut(photos / "p37.png")
+    said = generate()
+    assert said.code == 2
+    assert said.err.startswith(f"error: {photos / 'p37.png'}: truncated or not an image")
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    (photos / "p37.png").unlink()
+    assert generate() == (0, "")
+    assert len(pictures(tmp_path / "out")) == 39
+
+
+def test_damaged_photos_are_passed_over_if_asked_and_the_provenance_says_so(
+    generate, photos: Path, tmp_path: Path
+) -> None:
+    cut(photos / "p03.png")
+    (photos / "p37.png").write_text("no picture")
+    said = generate("--on-unreadable", "skip")
+    assert said.code == 0
+    assert f"left out 2 of 40 images, which cannot be read: {photos / 'p03.png'}, {photos / 'p37.png'}" in said.err
+    note = provenance(tmp_path / "out")
+    assert note["left_out"] == [str(photos / "p03.png"), str(photos / "p37.png")]
+    assert set(note["images"]) == set(pictures(tmp_path / "out"))
+    assert len(note["images"]) == 38
+    before = pictures(tmp_path / "out")
+    assert generate("--on-unreadable", "skip").code == 0
+    assert (pictures(tmp_path / "out"), provenance(tmp_path / "out")) == (before, note)
+
+
+def test_a_whole_set_says_nothing_of_photos_left_out(generate: Generate, tmp_path: Path) -> None:
+    assert generate() == (0, "")
+    assert list(provenance(tmp_path / "out")) == ["dgnet", "weights", "seed", "height", "width", "images"]
+
+
+def test_a_begun_folder_is_continued_without_the_photos_that_have_gone(
+    generate: Generate, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert generate().code == 0
+    whole, plan = pictures(out), provenance(out)["images"]
+    gone = Path(plan["p20.png"]["structure"]).name  # not painted yet; nor is what has its structure
+    lost = {file for file, source in plan.items() if source["structure"] == str(photos / gone)}
+    painted = next(file for file in plan if file not in {gone, "p39.png", *lost})  # whose photo goes, too
+    absent = {gone, "p39.png", *lost}
+    for file in absent:
+        (out / file).unlink()
+    (photos / gone).unlink()
+    (photos / painted).unlink()
+
+    assert generate().code == 0
+
+    note = provenance(out)
+    assert set(note["images"]) == set(pictures(out)) == set(whole) - {gone}
+    assert note["left_out"] == [str(photos / gone)]
+    assert note["images"][painted] == plan[painted]
+    for file, source in note["images"].items():
+        if file in lost:
+            assert source["structure"] in {str(photo) for photo in photos.iterdir()} - {source["appearance"]}
+        else:
+            assert source == plan[file]
+        if file not in absent:
+            assert pictures(out)[file] == whole[file]
+    again = pictures(out)
+    assert generate().code == 0
+    assert (pictures(out), provenance(out)) == (again, note)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"images": 3}', '{"images": {"a": 1}}', "\udcff"])
+def test_a_folder_with_a_damaged_provenance_is_refused_untouched(generate: Generate, tmp_path: Path, text: str) -> None:
+    (tmp_path / "out").mkdir()
+    note = tmp_path / "out" / "provenance.json"
+    note.write_bytes(text.encode("utf-8", "surrogateescape"))
+    before = note.read_bytes()
+    said = generate()
+    assert said.code == 2
+    assert said.err == (
+        f"error: {tmp_path / 'out'}: not empty, and not begun with these images, weights and seed; give a new folder\n"
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["provenance.json"]
+    assert note.read_bytes() == before
+
+
+def test_more_photos_than_a_folder_was_begun_with_are_refused(generate: Generate, photos: Path, tmp_path: Path) -> None:
+    assert generate().code == 0
+    before = pictures(tmp_path / "out")
+    Image.new("RGB", (8, 8)).save(photos / "new.png")
+    assert "not begun with these images" in generate().err
+    assert pictures(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("tensor", ["decoder.paint.2.bias", "structure.stem.0.weight"])
+def test_weights_that_are_no_numbers_paint_nothing(
+    generate: Generate, weights: Path, tmp_path: Path, tensor: str
+) -> None:
+    net = DGNet(TINY, 3).eval()
+    net.state_dict()[tensor].view(-1)[0] = torch.nan
+    save_model(tmp_path / "nan" / "model.safetensors", net, TINY, "joint", [])
+    said = generate(model=tmp_path / "nan")
+    assert said.code == 2
+    assert said.err.startswith(f"error: {tmp_path / 'nan' / 'model.safetensors'}: NaN or infinity in {tensor}; ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_make_pictures_of_no_numbers_paint_nothing(generate: Generate, tmp_path: Path) -> None:
+    net = DGNet(TINY, 3).eval()
+    for tensor in net.decoder.state_dict().values():
+        tensor.fill_(1e38)
+    save_model(tmp_path / "huge" / "model.safetensors", net, TINY, "joint", [])
+    said = generate(model=tmp_path / "huge")
+    assert said.code == 2
+    assert "error: picture 0 (counted from 0) came out as NaN or infinity" in said.err
+    assert pictures(tmp_path / "out") == {}
