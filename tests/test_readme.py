@@ -8,6 +8,7 @@ import importlib
 import re
 import runpy
 import shlex
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from PIL import Image
 
 import dgnet
 from dgnet import cli, config
+from dgnet.drawn.dataset import synthesize
 from dgnet.models.dgnet import DGNet
 from dgnet.retrieval.feature_sets import load_features
 from dgnet.train.schedule import loss_weights
@@ -213,6 +215,24 @@ def test_the_example_of_foreign_features_can_be_read(tmp_path: Path, monkeypatch
     found = load_features(Path("theirs.npz"))
     assert (len(found.query), len(found.gallery)) == (2, 4)
     assert (found.gallery.cameras != -1).all()
+
+
+def test_the_example_of_a_model_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = config.load("tiny")
+    save_model(tmp_path / "runs" / "market" / "joint" / "model.safetensors", DGNet(tiny, 3).eval(), tiny, "joint", [])
+    synthesize(tmp_path / "shop", identities=4, test_identities=2, images_per_camera=2, height=32, width=16)
+    people = sorted((tmp_path / "shop" / "query").glob("*.jpg"))
+    for name, photo in zip(("anna", "carl", "dora"), people, strict=False):
+        shutil.copy(photo, tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    (example,) = (b for b in blocks(ROOT / "docs" / "recipes.md", "python") if "dgnet.load" in b.text)
+    frame = np.zeros((60, 80, 3), np.uint8)
+    known: dict[str, Any] = {"photos": people[0].parent, "frame": frame, "boxes": [[1, 2, 30, 50], [40, 0, 99, 60]]}
+    exec(compile(example.text.replace("/data/shop", "shop"), "recipes.md", "exec"), known)
+    assert known["nearest"].shape == (2,)
+    assert [len(known[name]) for name in ("pictures", "strip")] == [2, 5]
+    assert 0 <= known["first"].mAP_standard <= 1
+    assert Path("anna.safetensors").is_file()
 
 
 # docs/method.md

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
+from dgnet import console
 from dgnet.config import load
 from dgnet.images.sheets import save
 from dgnet.images.store import ImageStore
@@ -67,6 +70,14 @@ def test_parts_are_the_heads(net: DGNet, images: Tensor) -> None:
     assert torch.allclose(two.view(7, 2, 16).norm(dim=2), torch.ones(7, 2))
     assert one.shape == (7, 16)
     assert torch.allclose(one.norm(dim=1), torch.ones(7))
+
+
+def test_a_bar_is_drawn_for_several_batches_only(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch, drawn in ((7, False), (3, True)):
+        terminal = Console(file=io.StringIO(), force_terminal=True)
+        monkeypatch.setattr(console, "stderr", terminal)
+        extract(LeftPixel(), images, batch, parts=2)
+        assert ("features" in terminal.file.getvalue()) == drawn  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from dgnet import cli
 from dgnet import config as configuration
 from dgnet.config import Config
 from dgnet.errors import UserError
@@ -182,6 +183,63 @@ def test_a_teacher_is_imported_from_its_bare_state_dict(tmp_path: Path) -> None:
     assert torch.equal(loaded.net(x), net(x))
     again = published.import_published(tmp_path / "net_last.pth", tmp_path / "out", ["teacher.last_stride=1"])
     assert files.load_teacher(again).config.teacher.last_stride == 1
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"a": {f"module.{key}": t for key, t in state.items()}},
+        lambda state: {"model_state_dict": state, "epoch": 3},
+        lambda state: {"state_dict": {f"net.{key}": t for key, t in state.items()}, "optimizer": {"lr": 0.1}},
+        lambda state: {"net": {f"_orig_mod.{key}": t.half() for key, t in state.items()}},
+    ],
+)
+def test_whatever_stands_before_published_names_is_stripped(
+    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    run, net = tmp_path / "run", random_net(SMALL)
+    for parameter in net.state_dict().values():
+        if parameter.is_floating_point():
+            parameter.copy_(parameter.half())
+    publish(run, net)
+    for path in (run / "checkpoints").iterdir():
+        torch.save(wrap(torch.load(path, weights_only=True)["a"]), path)
+    assert equal(files.load_joint(published.import_published(run, tmp_path / "out")).net, net)
+    teacher = build_baseline(SMALL, 7).half().eval()
+    torch.save(wrap(published.to_published("teacher", teacher.state_dict())), tmp_path / "net_last.pth")
+    loaded = files.load_teacher(published.import_published(tmp_path / "net_last.pth", tmp_path / "out"))
+    state = loaded.net.state_dict()
+    assert all(torch.equal(state[key], t.to(state[key].dtype)) for key, t in teacher.state_dict().items())
+
+
+def test_other_networks_and_weights_that_are_no_numbers_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(source: Path) -> str:
+        with pytest.raises(SystemExit) as left:
+            cli.main(["weights", "import", str(source), "--out", str(tmp_path / "out")])
+        assert left.value.code == 2
+        assert not (tmp_path / "out").exists()
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    torch.save({"net": {"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(1)}}, tmp_path / "net_last.pth")
+    assert refused(tmp_path / "net_last.pth") == (
+        f"error: {tmp_path / 'net_last.pth'}: not published (no model.layer1.0.conv1.weight); its tensors are "
+        "net.conv1.weight, net.fc.bias"
+    )
+    run = publish(tmp_path / "run", random_net(SMALL))
+    alter(
+        run / "checkpoints" / "dis_00100000.pt",
+        lambda state: state["cnns.0.0.conv.weight"].view(-1)[:1].fill_(torch.nan),
+    )
+    assert "NaN or infinity in dis_00100000.pt: cnns.0.0.conv.weight; " in refused(run)
+    alter(run / "checkpoints" / "dis_00100000.pt", lambda state: [t.nan_to_num_() for t in state.values()])
+    alter(
+        run / "checkpoints" / "gen_00100000.pt",
+        lambda state: state.update({"dec.model.8.conv.bias": state["dec.model.8.conv.bias"].to(torch.int8)}),
+    )
+    assert "1 tensor does not fit: gen_00100000.pt: dec.model.8.conv.bias is of int8, not of" in refused(run)
 
 
 def test_what_does_not_fit_is_named_as_in_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
