@@ -222,6 +222,8 @@ def test_what_is_no_file_of_weights_is_told_by_what_it_is(model: Path, tmp_path:
     ):
         with pytest.raises(UserError, match=f"^{tmp_path / name}: {says}"):
             files.load_any(tmp_path / name)
+    with pytest.raises(UserError, match=r"pipe\.safetensors: not a file"):
+        files.read_tensors(tmp_path / "pipe.safetensors")
 
 
 def in_child(work: Callable[[], object]) -> int:

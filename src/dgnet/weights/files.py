@@ -178,7 +178,7 @@ def _load(
         with torch.device("meta"):
             net = build(config, classes or len(identities) or 1)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that no tensor can have
-        reason = str(error).splitlines()[0]
+        reason = shown(str(error))
         raise UserError(f"{path}: networks as its configuration has them cannot be built: {reason}") from error
     if wrong := mismatches(net.state_dict(), tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
@@ -221,9 +221,11 @@ _PICKLED = (b"PK", b"\x80")  # how what torch.save wrote begins: a zip, and befo
 
 def _start(path: Path) -> bytes:
     """The first 9 bytes of a file: the last of them is `{` in safetensors. Nothing of what is no file."""
+    if not path.is_file():  # a pipe would wait for ever
+        return b""
     try:
         with path.open("rb") as file:
-            return file.read(9) if path.is_file() else b""
+            return file.read(9)
     except OSError:
         return b""
 
