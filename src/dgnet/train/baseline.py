@@ -94,15 +94,16 @@ def train_teacher(
         tensorboard=config.train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    if begun:
-        loop.resume()
-    setup.write_config(run, config)
-    if not loop.run():
-        return None
-    file = run / "teacher.safetensors"
-    if distributed.rank() == 0:
-        files.save_model(file, net, config, "teacher", photos.identities)
-    distributed.wait()
+    with setup.alone(run, resume=resume):
+        if begun:
+            loop.resume()
+        setup.write_config(run, config)
+        if not loop.run():
+            return None
+        file = run / "teacher.safetensors"
+        if distributed.rank() == 0:
+            files.save_model(file, net, config, "teacher", photos.identities)
+        distributed.wait()
     return file
 
 

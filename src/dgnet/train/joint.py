@@ -40,9 +40,9 @@ def train_joint(
     """
     _require_sense(config)
     device = distributed.start(device)
-    config = setup.recorded(config, dataset)
     if teachers:
         config = replace(config, train=replace(config.train, teachers=tuple(map(str, teachers))))
+    config = setup.recorded(config, dataset)
     train, data, appearance = config.train, config.data, config.model.appearance
     begun = setup.check_run(run, config, *SECTIONS, resume=resume)
     baselines = _baselines(config)
@@ -107,15 +107,16 @@ def train_joint(
         tensorboard=train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    if begun:
-        loop.resume()
-    setup.write_config(run, config)
-    if not loop.run():
-        return None
-    file = run / "model.safetensors"
-    if distributed.rank() == 0:
-        files.save_model(file, net, config, "joint", photos.identities)
-    distributed.wait()
+    with setup.alone(run, resume=resume):
+        if begun:
+            loop.resume()
+        setup.write_config(run, config)
+        if not loop.run():
+            return None
+        file = run / "model.safetensors"
+        if distributed.rank() == 0:
+            files.save_model(file, net, config, "joint", photos.identities)
+        distributed.wait()
     return file
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from dgnet import console
 from dgnet.config import Config, load, to_dict, to_yaml
 from dgnet.datasets.records import UNKNOWN_CAMERA, Dataset, Ints, labels
 from dgnet.device import device_named
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import expanded, replacing
 from dgnet.images.store import ImageStore
 from dgnet.train import checkpoint, distributed
 from dgnet.train.batches import Order, camera_balanced, identity_balanced
@@ -88,9 +93,61 @@ def order(config: Config, photos: Photos) -> Order | None:
 
 
 def recorded(config: Config, dataset: Dataset) -> Config:
-    """`config` with the data set that is really used, so that whoever has the run or its weights can find it."""
-    data = replace(config.data, root=str(dataset.root), layout=dataset.layout or config.data.layout)
-    return replace(config, data=data)
+    """`config` with the data set that is really used, and every path in full: a run is continued from anywhere."""
+    data, appearance = config.data, config.model.appearance
+    joined = (("", "", entry) if expanded(entry).exists() else entry.partition("=") for entry in data.join)
+    data = replace(
+        data,
+        root=str(dataset.root),
+        layout=dataset.layout or data.layout,
+        join=tuple(f"{layout}{equals}{in_full(folder)}" for layout, equals, folder in joined),
+        cache=data.cache and str(expanded(data.cache).absolute()),
+    )
+    return replace(
+        config,
+        data=data,
+        model=replace(config.model, appearance=replace(appearance, weights=in_full(appearance.weights))),
+        teacher=replace(config.teacher, weights=in_full(config.teacher.weights)),
+        train=replace(config.train, teachers=tuple(map(in_full, config.train.teachers))),
+    )
+
+
+def in_full(path: str | Path) -> str:
+    """A path from the root on; a word that is no file or folder here, such as `imagenet` or a URL, as it is."""
+    here = expanded(path)
+    return str(here.absolute()) if here.exists() else str(path)
+
+
+@contextmanager
+def alone(run: Path, *, resume: bool) -> Iterator[None]:
+    """Hold the folder of a run while it trains. The lock ends with the process, however that ends.
+
+    Raises `UserError`, in every process, where another training holds it, or has begun there since it was looked at.
+    """
+    lock = FileLock(run / ".lock") if distributed.rank() == 0 else None
+    reason = ""
+    if lock is not None:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            reason = f"{run}: another training is at work in this folder; wait for it, or name another folder"
+        except (OSError, NotImplementedError) as error:
+            if not run.is_dir() or not os.access(run, os.W_OK):
+                reason = f"{run}: cannot be written ({error}); choose another run folder"
+            else:
+                console.warn(f"{run}: no locks on this file system: start no second training there ({error})")
+        if not reason and not resume and (run / "config.yaml").exists():
+            lock.release()
+            reason = f"{run}: holds a run already; continue it with --resume, or name another folder"
+    if distributed.any_process(bool(reason)):
+        raise UserError(reason or f"{run}: the first process could not take this folder")
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
