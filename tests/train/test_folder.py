@@ -68,9 +68,7 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\nfrom dgnet.train import setup\n"
         "with setup.alone(Path(sys.argv[1]), resume=False):\n    print('held', flush=True)\n    time.sleep(60)"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, env=os.environ
-    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"held\n"
     with pytest.raises(UserError, match="another training"), setup.alone(tmp_path / "run", resume=False):
