@@ -19,7 +19,6 @@ from dgnet.train.chance import seed_of
 from dgnet.train.loop import Line, Loop, Plan, require_finite
 from dgnet.train.optim import teacher_optimizers
 from dgnet.train.schedule import decay
-from dgnet.weights import files
 from dgnet.weights.pretrained import pretrained
 
 SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
@@ -94,17 +93,7 @@ def train_teacher(
         tensorboard=config.train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    with setup.alone(run, resume=resume):
-        if begun:
-            loop.resume()
-        setup.write_config(run, config)
-        if not loop.run():
-            return None
-        file = run / "teacher.safetensors"
-        if distributed.rank() == 0:
-            files.save_model(file, net, config, "teacher", photos.identities)
-        distributed.wait()
-    return file
+    return setup.carry_out(loop, config, "teacher", photos.identities, begun=begun, resume=resume)
 
 
 def say_if_short(photos: int, per_epoch: int, epochs: int) -> None:

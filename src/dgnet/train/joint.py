@@ -107,17 +107,7 @@ def train_joint(
         tensorboard=train.tensorboard,
     )
     loop = Loop(plan, net, optimizers, stream, iterate)
-    with setup.alone(run, resume=resume):
-        if begun:
-            loop.resume()
-        setup.write_config(run, config)
-        if not loop.run():
-            return None
-        file = run / "model.safetensors"
-        if distributed.rank() == 0:
-            files.save_model(file, net, config, "joint", photos.identities)
-        distributed.wait()
-    return file
+    return setup.carry_out(loop, config, "joint", photos.identities, begun=begun, resume=resume)
 
 
 def _require_sense(config: Config) -> None:

@@ -1,15 +1,15 @@
-"""What both trainings begin with: the device, the run's folder, the training photos."""
+"""What both trainings begin and end with: the training photos, the folder of the run, the finished weights."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,7 +24,8 @@ from dgnet.files import expanded, replacing
 from dgnet.images.store import ImageStore
 from dgnet.train import checkpoint, distributed
 from dgnet.train.batches import Order, camera_balanced, identity_balanced
-from dgnet.train.loop import CHECKPOINTS
+from dgnet.train.loop import CHECKPOINTS, Loop
+from dgnet.weights import files
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
 FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
@@ -190,6 +191,27 @@ def write_config(run: Path, config: Config) -> None:
                 part.write_text(to_yaml(config), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from error
+
+
+def carry_out(
+    loop: Loop[Any], config: Config, kind: files.Kind, identities: Sequence[int], *, begun: bool, resume: bool
+) -> Path | None:
+    """Train in the run's folder, alone there; returns the file of the finished weights, or None if it was interrupted.
+
+    `begun` says whether there is a checkpoint to go on from, `resume` whether the folder may hold a run.
+    """
+    run = loop.plan.run
+    with alone(run, resume=resume):
+        if begun:
+            loop.resume()
+        write_config(run, config)
+        if not loop.run():
+            return None
+        file = run / files.FILE_OF[kind]
+        if distributed.rank() == 0:
+            files.save_model(file, loop.module, config, kind, identities)
+        distributed.wait()
+    return file
 
 
 def resume_command(training: str, run: Path, device: torch.device) -> str:

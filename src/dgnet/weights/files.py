@@ -33,8 +33,9 @@ Kind = Literal["joint", "teacher"]
 Net = TypeVar("Net", bound=nn.Module)
 T = TypeVar("T")
 
-FINISHED = ("model.safetensors", "teacher.safetensors")  # what a run that is done leaves behind, the first first
-KINDS: dict[Kind, str] = {"joint": "a DG-Net (model.safetensors)", "teacher": "a teacher (teacher.safetensors)"}
+FILE_OF: dict[Kind, str] = {"joint": "model.safetensors", "teacher": "teacher.safetensors"}  # of a run that is done
+FINISHED = tuple(FILE_OF.values())
+KINDS: dict[Kind, str] = {"joint": f"a DG-Net ({FILE_OF['joint']})", "teacher": f"a teacher ({FILE_OF['teacher']})"}
 
 
 @dataclass(frozen=True)
