@@ -16,7 +16,7 @@ LAYERS = [
     {"dgnet", "errors", "console", "config", "files", "device", "labels", "pixels", "logline", "yamltext"},
     {"models", "losses", "images", "drawn"},
     {"datasets", "weights", "retrieval", "report"},
-    {"evaluate", "generate"},
+    {"evaluate", "generate", "gallery"},
     {"train"},
     {"model"},
     {"demo"},

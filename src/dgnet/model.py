@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -12,20 +13,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dgnet.datasets.folders import images_in
+from dgnet.datasets.folders import images_among, images_in
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded, local_file
+from dgnet.gallery.embedding import embedded, left_out
 from dgnet.generate import edit
 from dgnet.generate.dataset import folder
 from dgnet.images.inputs import Photo, Photos, crop, pixels
+from dgnet.images.pieces import Piece
 from dgnet.models.appearance import Head
 from dgnet.models.dgnet import Codes, DGNet
+from dgnet.retrieval.decision import Same, judged
+from dgnet.retrieval.exact import best
 from dgnet.retrieval.features import extract
+from dgnet.retrieval.matches import Match
 from dgnet.retrieval.scores import unit, weigh
 from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
+from dgnet.weights.fingerprint import fingerprint
 from dgnet.weights.foreign import listed
 
 SHIPPED: dict[str, str] = {}  # models inside the package, by name
@@ -134,6 +141,16 @@ class Model:
         return self._width // 2 if halved else self._width
 
     @property
+    def batch(self) -> int:
+        """Photos that the network sees at once."""
+        return self.config.evaluate.batch
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What its features depend on, as one number: galleries and thresholds know the model by it."""
+        return fingerprint(self.net, self.config)
+
+    @property
     def _width(self) -> int:
         """The length of all parts of a feature together."""
         return sum(module.reduce.out_features for module in self.net.modules() if isinstance(module, Head))
@@ -179,6 +196,60 @@ class Model:
             UserError: a box that holds no pixel of the frame, with its number.
         """
         return self.embed(crop(pixels(frame, "frame"), boxes), parts=parts)
+
+    def search(
+        self,
+        query: OneOrMore,
+        where: str | Path | Sequence[str | Path],
+        top: int = 10,
+        *,
+        on_unreadable: Literal["error", "skip"] = "error",
+    ) -> list[Match]:
+        """The photos in a folder that are most like the query, best first; equal scores by their order in the folder.
+
+        Args:
+            query: a photo of someone, or several of one person, whose features are averaged.
+            where: a folder, in which photos are looked for at any depth, files, or both.
+            top: how many to give.
+            on_unreadable: stop at photos that cannot be read, or name them and go on without them.
+
+        Raises:
+            UserError: no query, no such folder, no photos in it, or one that cannot be read.
+
+        Example:
+            >>> first = model.search("anna.jpg", "people", top=3)[0]
+            >>> first.place, first.score <= 1.001
+            (1, True)
+        """
+        if top < 1:
+            raise UserError(f"top is {top}: 1 or more would be right")
+        paths = images_among([where] if isinstance(where, str | Path) else where)
+        one = self.embed_person(query)
+        read = list(embedded(self, [Piece(path) for path in paths], on_unreadable, "looking"))
+        left_out([line for batch in read for line in batch.told], len(paths))
+        names = [str(paths[place]) for batch in read for place in batch.places]
+        score, place = best(one, torch.cat([batch.features for batch in read]), top)
+        ranked = zip(score[0].tolist(), place[0].tolist(), strict=True)
+        return [Match(rank, names[at], value) for rank, (value, at) in enumerate(ranked, start=1)]
+
+    def embed_person(self, images: OneOrMore) -> Tensor:
+        """One feature of one person, float32 [1, D] of length 1: the mean of those of all photos given.
+
+        Raises UserError where there is no photo.
+        """
+        found = self.embed(images)
+        if not len(found):
+            raise UserError("query: no photos are given")
+        return unit(found.mean(0, keepdim=True), 1)
+
+    def same(self, a: OneOrMore, b: OneOrMore) -> Same:
+        """Whether two photos show one person; several photos of one person may stand for either.
+
+        Example:
+            >>> round(model.same("anna.jpg", "anna.jpg").score, 3)
+            1.0
+        """
+        return judged(float(self.embed_person(a)[0] @ self.embed_person(b)[0]), None)
 
     def evaluate(
         self, folder: str | Path | None = None, layout: str = "auto", *, holdout: float | None = None, **options: Any

@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, generate, train, weights
+from dgnet.cli import data, evaluate, generate, search, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -26,6 +26,9 @@ app.command(data.app, name="data")
 app.command(train.app, name="train")
 app.command(evaluate.evaluate)
 app.command(generate.app, name="generate")
+app.command(search.embed)
+app.command(search.search)
+app.command(search.same)
 app.command(weights.app, name="weights")
 
 

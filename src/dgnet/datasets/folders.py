@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dgnet import console
@@ -136,6 +136,28 @@ def everywhere_below(root: Path) -> Iterator[Path]:
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def images_among(places: Iterable[str | Path]) -> list[Path]:
+    """The files among `places`, and all images anywhere below the folders among them, each once, in that order.
+
+    A file that is named is taken whatever its ending. Raises UserError for what is not there, a folder without images,
+    and a name that no text could keep.
+    """
+    found: dict[Path, None] = {}
+    for place in map(expanded, places):
+        if place.is_dir():
+            inside = [path for path in everywhere_below(place) if is_image(path.name)]
+            if not inside:
+                raise UserError(f"{place}: no images anywhere in this folder ({', '.join(IMAGE_SUFFIXES)})")
+        elif place.exists():
+            inside = [place]
+        else:
+            raise UserError(f"{place}: no such file or folder")
+        for path in inside:
+            require_utf8(path)
+        found |= dict.fromkeys(inside)
+    return list(found)
 
 
 def deeper_images(paths: Sequence[Path]) -> list[Path]:

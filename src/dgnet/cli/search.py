@@ -1,0 +1,107 @@
+"""`dgnet embed`, `dgnet search`, `dgnet same`: photos compared, without anything prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from dgnet import console
+from dgnet.cli.common import written
+from dgnet.errors import UserError
+
+
+def embed(
+    weights: Positional[Path],
+    images: Positional[tuple[Path, ...]],
+    out: Path,
+    on_unreadable: Literal["error", "skip"] = "error",
+    device: str = "auto",
+) -> int:
+    """Features of photos, of length 1, beside their names: the dot product of two is their likeness.
+
+    Args:
+        weights: a run folder, model.safetensors or teacher.safetensors
+        images: photos, or folders with photos at any depth
+        out: file to write: .npz (arrays names, features), .parquet (name, feature) or .csv (name, f0, f1, ...)
+        on_unreadable: stop at photos that cannot be read, or name them and go on without them
+        device: auto, cpu, cuda or cuda:N
+    """
+    import torch
+
+    from dgnet.datasets.folders import images_among
+    from dgnet.gallery.embedding import embedded, left_out
+    from dgnet.images.pieces import Piece
+    from dgnet.model import load
+    from dgnet.retrieval.named import save_named, writer_of
+
+    if not images:
+        raise UserError("embed: give photos, or folders of photos")
+    writer_of(out)  # an ending that cannot be written is told before the work
+    paths = images_among(images)
+    model = load(weights, device)
+    read = list(embedded(model, [Piece(path) for path in paths], on_unreadable))
+    left_out([line for batch in read for line in batch.told], len(paths))
+    names = [str(paths[place]) for batch in read for place in batch.places]
+    save_named(out, names, torch.cat([batch.features for batch in read]))
+    console.stdout.print(f"{len(names)} images, {model.dimensions} dimensions")
+    return written(out)
+
+
+def search(
+    weights: Positional[Path],
+    query: Positional[Path],
+    where: Positional[tuple[Path, ...]],
+    also: tuple[Path, ...] = (),
+    top: int = 10,
+    json: Path | None = None,
+    sheet: Path | None = None,
+    on_unreadable: Literal["error", "skip"] = "error",
+    device: str = "auto",
+) -> int:
+    """The photos in a folder that are most like a photo. For a folder that is asked often: dgnet gallery.
+
+    Args:
+        weights: a run folder, model.safetensors or teacher.safetensors
+        query: photo of the person who is looked for
+        where: folders to look in, at any depth, or photos
+        also: more photos of the same person; their features are averaged
+        top: how many to show
+        json: write the matches to this file, too
+        sheet: picture to write (.png or .jpg): the query, and the matches in their order
+        on_unreadable: stop at photos that cannot be read, or name them and go on without them
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.model import load
+    from dgnet.retrieval.matches import lines, save_json
+
+    if not where:
+        raise UserError("search: say where to look: a folder, or photos")
+    model = load(weights, device)
+    matches = model.search([query, *also], where, top, on_unreadable=on_unreadable)
+    for line in lines(matches, None):
+        console.stdout.print(line)
+    if json is not None:
+        save_json(json, matches, query=[str(path) for path in (query, *also)])
+    if sheet is not None:
+        from dgnet.gallery.sheet import save_matches
+
+        save_matches(sheet, [query, *also], matches, model.size)
+        written(sheet)
+    return 0
+
+
+def same(weights: Positional[Path], a: Positional[Path], b: Positional[Path], device: str = "auto") -> int:
+    """Whether two photos show one person: yes, no or unsure, with their likeness.
+
+    Args:
+        weights: a run folder, model.safetensors or teacher.safetensors
+        a: a photo
+        b: another one
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.model import load
+
+    console.stdout.print(str(load(weights, device).same(a, b)))
+    return 0

@@ -1,0 +1,60 @@
+"""From photos on disk to features, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from dgnet import console
+from dgnet.images.pieces import Piece, Unreadable, read
+
+
+class Embedder(Protocol):
+    """What makes features: a `dgnet.Model`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the photos that it sees."""
+
+    @property
+    def batch(self) -> int:
+        """Photos that it sees at once."""
+
+    def embed(self, images: Tensor, /) -> Tensor:
+        """uint8 [n, H, W, 3] to float32 [n, D] on the CPU, rows of length 1."""
+
+
+class Embedded(NamedTuple):
+    """A batch of features."""
+
+    places: list[int]
+    """Of the pieces [n], rising; those that could not be read are not among them."""
+    features: Tensor
+    """[n, D]"""
+    told: list[str]
+    """A line for each that could not be read."""
+
+
+def embedded(
+    model: Embedder, pieces: Sequence[Piece], on_unreadable: Unreadable = "error", what: str = "features"
+) -> Iterator[Embedded]:
+    """Features of all pieces, in order, batch by batch; with a bar that counts them.
+
+    Raises UserError, with `error`, for the first that cannot be read.
+    """
+    with console.progress(speed_unit="images", quiet=len(pieces) <= model.batch) as bar:
+        task = bar.add_task(what, total=len(pieces), note="")
+        for start in range(0, len(pieces), model.batch):
+            some = pieces[start : start + model.batch]
+            pixels, kept, told = read(some, *model.size, on_unreadable)
+            yield Embedded([start + place for place in kept], model.embed(pixels), told)
+            bar.advance(task, len(some))
+
+
+def left_out(told: Sequence[str], of: int) -> None:
+    """Say what could not be read, if anything."""
+    if told:
+        few = "; ".join(told[:20]) + "; ..." * (len(told) > 20)
+        console.warn(f"left out {len(told)} of {of} images, which cannot be read: {few}")

@@ -1,0 +1,66 @@
+"""What a search finds: as Python values, as lines for a terminal, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dgnet.files import replacing
+from dgnet.retrieval.decision import HOW_TO, Answer, Threshold
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place of a ranking."""
+
+    place: int
+    """From 1."""
+    name: str
+    """The photo's path; of a tracklet, that of its first photo."""
+    score: float
+    """Likeness to the query: the dot product of their features, at most 1."""
+    same: Answer | None = None
+    """Whether it is the query's person, by the model's threshold; None without one."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known of it: id, camera, identity, time, box, ..."""
+
+
+def lines(matches: Sequence[Match], threshold: Threshold | None) -> list[str]:
+    """A head, then a line per match, the name last and whole: for people, and for whatever reads the output."""
+    told = sorted({key for match in matches for key, value in match.about.items() if _shown(key, value)})
+    head = ["place", "score", *(["same person"] if threshold else []), *told, "name"]
+    cells = [
+        [
+            str(match.place),
+            f"{match.score:.3f}",
+            *([str(match.same)] if threshold else []),
+            *(_cell(match.about.get(key)) for key in told),
+            match.name,
+        ]
+        for match in matches
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    made = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in [head, *cells]]
+    if threshold is None:
+        return [*made, f"no decision, since the model has no threshold: {HOW_TO}"]
+    return [*made, f"threshold {threshold.value:.3f}, for {threshold.far:g} false accepts on {threshold.data}"]
+
+
+def save_json(path: Path, matches: Sequence[Match], **about: Any) -> None:
+    """Write `about` and the matches, in their order, to a JSON file, all or nothing."""
+    content = about | {"matches": [asdict(match) for match in matches]}
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _shown(key: str, value: object) -> bool:
+    return value not in (None, "", {}) and key in ("id", "camera", "identity", "time", "box", "photos")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(f"{part:g}" for part in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,33 @@
+"""Which network made a feature: what galleries and thresholds are bound to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from torch import nn
+
+from dgnet.config import Config
+from dgnet.models.dgnet import DGNet
+
+
+def fingerprint(net: nn.Module, config: Config) -> str:
+    """SHA-256 of all that a feature depends on: the weights that embed, the size seen, and the halves' weighing.
+
+    Two models with the same fingerprint give the same features, up to rounding; the generator does not count.
+    """
+    joint = isinstance(net, DGNet)
+    seen = config.model.appearance if joint else config.teacher
+    about = {
+        "size": [config.data.height, config.data.width],
+        "alpha": config.evaluate.alphas[0] if joint else None,
+        "stride": seen.last_stride,
+        "enlarge": getattr(seen, "enlarge", None),
+    }
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for key, tensor in sorted((net.appearance if isinstance(net, DGNet) else net).state_dict().items()):
+        if not key.endswith("num_batches_tracked"):  # which nothing reads
+            plain = tensor.detach().cpu().float().contiguous()
+            digest.update(f"{key} {list(plain.shape)}".encode())
+            digest.update(plain.numpy().data)
+    return digest.hexdigest()

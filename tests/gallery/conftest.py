@@ -1,0 +1,91 @@
+"""People, and models that tell them apart, for the tests of search and gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import dgnet
+from dgnet import cli, config
+from dgnet.drawn.dataset import synthesize
+from dgnet.images.inputs import Photos
+from dgnet.images.transforms import normalise
+from dgnet.models.dgnet import DGNet
+from dgnet.weights.files import save_model
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`dgnet ARGUMENTS` in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        assert isinstance(left.value.code, int)
+        return Said(left.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Callable[..., Said]) -> Callable[..., str]:
+    """`dgnet ARGUMENTS` that must end with exit code 2 and one line, which is returned without its `error: `."""
+
+    def call(*arguments: object) -> str:
+        said = run(*arguments)
+        assert said.code == 2, said
+        assert said.err.splitlines()[-1].startswith("error: "), said.err
+        return said.err.splitlines()[-1].removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "people"
+    synthesize(folder, identities=8, test_identities=4, cameras=2, images_per_camera=2, height=32, width=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(people: Path) -> list[Path]:
+    return sorted((people / "bounding_box_test").glob("0*.jpg"))
+
+
+def _saved(file: Path, people: Path, seed: int) -> Path:
+    """An untrained network whose batch norms have seen these people, so that it tells photos apart."""
+    torch.manual_seed(seed)
+    tiny = config.load("tiny", [f"data.root={people}"])
+    net = DGNet(tiny, 4).train()
+    x = normalise(Photos(sorted(people.glob("*/*.jpg"))[:32], tiny.data.height, tiny.data.width).all())
+    with torch.no_grad():
+        for _ in range(30):
+            net.appearance(x)
+    save_model(file, net.eval(), tiny, "joint", [])
+    return file
+
+
+@pytest.fixture(scope="session")
+def weights(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _saved(tmp_path_factory.mktemp("model") / "model.safetensors", people, 0)
+
+
+@pytest.fixture(scope="session")
+def other_weights(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _saved(tmp_path_factory.mktemp("other") / "model.safetensors", people, 1)
+
+
+@pytest.fixture(scope="session")
+def model(weights: Path) -> dgnet.Model:
+    return dgnet.load(weights, device="cpu")
