@@ -349,9 +349,9 @@ def test_swap_pairs_or_one_against_many(model: dgnet.Model, photos: list[Path]) 
     np.testing.assert_array_equal(np.asarray(pictures[1]), tensor[1].numpy())
 
     dressed = model.swap(structure_of=a, appearance_of=[b, c], as_tensor=True)
-    assert torch.equal(dressed[0], tensor[0])
+    torch.testing.assert_close(dressed[0], tensor[0], rtol=0, atol=1)  # another batch rounds otherwise
     moved = model.swap(structure_of=[a, b], appearance_of=c, as_tensor=True)
-    assert torch.equal(moved[1], tensor[1])
+    torch.testing.assert_close(moved[1], tensor[1], rtol=0, atol=1)  # another batch rounds otherwise
     with pytest.raises(UserError, match="2 structures and 3 appearances"):
         model.swap(structure_of=[a, b], appearance_of=[a, b, c])
 
