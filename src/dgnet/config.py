@@ -180,7 +180,7 @@ class WarmUp:
 
 @dataclass(frozen=True, config=_STRICT)
 class Loss:
-    """The weights of the terms (reference: section 4). A term whose weight is 0 teaches nobody."""
+    """The weights of the terms (docs/method.md, "From equation to code"). A term whose weight is 0 teaches nobody."""
 
     image: Weight = 5.0
     """L_x: an image from its own two codes."""
@@ -308,7 +308,7 @@ class TeacherTraining:
 
 @dataclass(frozen=True, config=_STRICT)
 class Evaluate:
-    """The test protocol (reference: section 6)."""
+    """The test protocol (docs/method.md, "Test protocol")."""
 
     alphas: Annotated[tuple[float, ...], AfterValidator(_alphas)] = (0.5, 0.0, -1.0)
     """Weights of the fine-grained half of the query's feature; the first is the one that the tables lead with."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 
-from dgnet import labels as words
 from dgnet.errors import UserError
-from dgnet.evaluate import evaluation, metrics
 from dgnet.evaluate.metrics import Ranks, bootstrap, precision_recall
 from dgnet.evaluate.pairs import SameIdentity
 from dgnet.evaluate.verification import verify
@@ -25,13 +21,6 @@ def ranks(*queries) -> Ranks:
 def labels(identities, cameras=None) -> Features:
     count = len(identities)
     return Features(torch.zeros(count, 1), np.array(identities), np.full(count, -1) if cameras is None else cameras)
-
-
-@pytest.mark.parametrize("room", [words, metrics, evaluation])
-def test_the_examples_of_the_docstrings_run(room):
-    failed, tried = doctest.testmod(room)
-    assert tried
-    assert not failed
 
 
 def test_precision_recall_by_hand():

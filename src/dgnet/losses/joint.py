@@ -1,7 +1,7 @@
-"""The losses of DG-Net, one pure function per equation (Zheng et al., CVPR 2019, section 3; reference, section 4).
+"""The losses of DG-Net, one pure function per equation (Zheng et al., CVPR 2019, section 3).
 
-Every function returns one value per image, [N]. The published objective is the *sum over its two half-batches of a
-mean*; `both_halves` is the one place where values per image become that sum.
+docs/method.md lists them beside the equations. Every function returns one value per image, [N]. The published objective
+is the *sum over its two half-batches of a mean*; `both_halves` is the one place where values per image become that sum.
 """
 
 from __future__ import annotations
@@ -16,22 +16,44 @@ from dgnet.config import GAN, TeacherStyle
 
 
 def both_halves(per_image: Tensor) -> Tensor:
-    """mean over half a + mean over half b = 2 * mean over the whole batch. [2B] -> scalar"""
+    """mean over half a + mean over half b = 2 * mean over the whole batch. [2B] -> scalar
+
+    Example:
+        >>> both_halves(torch.tensor([1.0, 3.0, 5.0, 7.0]))  # (1 + 3) / 2 + (5 + 7) / 2
+        tensor(8.)
+    """
     return 2 * per_image.mean()
 
 
 def l1(u: Tensor, v: Tensor) -> Tensor:
-    """|u - v|: the mean absolute difference of images or codes, [N, ...] -> [N] (equations 1, 2, 4 and 5)."""
+    """|u - v|: the mean absolute difference of images or codes, [N, ...] -> [N] (equations 1, 2, 4 and 5).
+
+    Example:
+        >>> l1(torch.tensor([[1.0, 4.0], [0.0, 0.0]]), torch.tensor([[2.0, 2.0], [0.0, 0.0]]))  # (1 + 2) / 2
+        tensor([1.5000, 0.0000])
+    """
     return (u - v).abs().flatten(1).mean(1)
 
 
 def identity(logits: Tensor, y: Tensor) -> Tensor:
-    """-log p(y | x), the cross-entropy of identity logits [N, K] with labels [N] -> [N] (equations 3, 6 and 9)."""
+    """-log p(y | x), the cross-entropy of identity logits [N, K] with labels [N] -> [N] (equations 3, 6 and 9).
+
+    Example:
+        >>> p = torch.tensor([[0.5, 0.25, 0.25]])  # log p are logits whose softmax is p
+        >>> identity(p.log(), torch.tensor([1]))  # -log 0.25
+        tensor([1.3863])
+    """
     return F.cross_entropy(logits, y, reduction="none")
 
 
 def primary(logits: Tensor, soft_labels: Tensor) -> Tensor:
-    """KL(q || p) = sum_k q_k (log q_k - log p_k), q the teacher's labels, p = softmax(logits), [N, K] -> [N] (eq. 8)"""
+    """KL(q || p) = sum_k q_k (log q_k - log p_k), q the teacher's labels, p = softmax(logits), [N, K] -> [N] (eq. 8)
+
+    Example:
+        >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.75, 0.25]])
+        >>> primary(p.log(), q)  # 0.75 log 1.5 + 0.25 log 0.5
+        tensor([0.1308])
+    """
     return F.kl_div(logits.log_softmax(1), soft_labels, reduction="none").sum(1)
 
 
@@ -41,6 +63,17 @@ def teacher_labels(style: TeacherStyle, prediction: Tensor, y_appearance: Tensor
     `soft`: the teacher's prediction [N, K]; `hard`: its arg-max; `appearance`: the label [N] of the image whose clothes
     are worn; `uniform`: 1/K (LSRO, Zheng et al., ICCV 2017); `two_labels`: the prediction restricted to the labels of
     appearance and structure, renormalised.
+
+    Example:
+        Three people; the clothes are those of person 1, the pose is that of person 2.
+
+        >>> seen, clothes, pose = torch.tensor([[0.6, 0.3, 0.1]]), torch.tensor([1]), torch.tensor([2])
+        >>> teacher_labels("hard", seen, clothes, pose)
+        tensor([[1., 0., 0.]])
+        >>> teacher_labels("appearance", seen, clothes, pose)
+        tensor([[0., 1., 0.]])
+        >>> teacher_labels("two_labels", seen, clothes, pose)  # 0.3 and 0.1, to sum 1
+        tensor([[0.0000, 0.7500, 0.2500]])
     """
     classes = prediction.shape[1]
     appearance = F.one_hot(y_appearance, classes).to(prediction.dtype)
@@ -64,6 +97,17 @@ def discriminator(kind: GAN, fake: Sequence[Tensor], real: Sequence[Tensor]) -> 
     lsgan: sum over scales of mean(fake^2) + mean((real - 1)^2) (Mao et al., ICCV 2017)
     nsgan: the same with BCE(sigmoid(fake), 0) and BCE(sigmoid(real), 1)
     wgan:  fake - real + 0.001 * B * (fake^2 + real^2), B images in a half: the published sum over a half-batch.
+
+    Example:
+        Two images judged at one scale, so that B is 1.
+
+        >>> fake, real = [torch.tensor([[0.0], [1.0]])], [torch.tensor([[1.0], [0.5]])]
+        >>> discriminator("lsgan", fake, real)  # 0^2 + (1 - 1)^2, and 1^2 + (0.5 - 1)^2
+        tensor([0.0000, 1.2500])
+        >>> discriminator("nsgan", fake, real)  # log(1 + e^0) + log(1 + e^-1), and log(1 + e^1) + log(1 + e^-0.5)
+        tensor([1.0064, 1.7873])
+        >>> discriminator("wgan", [score.flatten() for score in fake], [score.flatten() for score in real])
+        tensor([-0.9990,  0.5012])
     """
     pairs = zip(fake, real, strict=True)
     match kind:
@@ -80,6 +124,15 @@ def adversarial(kind: GAN, fake: Sequence[Tensor]) -> Tensor:
 
     lsgan: sum over scales of 2 mean((fake - 1)^2);  nsgan: of mean BCE(sigmoid(fake), 1);
     wgan: -fake + 0.001 * B * fake^2, B images in a half.
+
+    Example:
+        >>> two_scales = [torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5], [1.0]])]
+        >>> adversarial("lsgan", two_scales)  # 2 (0 - 1)^2 + 2 (0.5 - 1)^2, and 0 for whom D takes for real
+        tensor([2.5000, 0.0000])
+        >>> adversarial("nsgan", two_scales[:1])  # log(1 + e^0), log(1 + e^-1)
+        tensor([0.6931, 0.3133])
+        >>> adversarial("wgan", [torch.tensor([0.0, 2.0])])  # B is 1: -2 + 0.001 * 2^2
+        tensor([ 0.0000, -1.9960])
     """
     match kind:
         case "lsgan":
@@ -95,6 +148,11 @@ def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
 
     `real` are the scores of the real images `x` [N, 3, H, W], which must require a gradient. For nsgan the gradient is
     that of sigmoid(score).
+
+    Example:
+        >>> x = torch.ones(1, 3, 1, 1, requires_grad=True)
+        >>> r1("lsgan", [2 * x.flatten(1).sum(1)], x).tolist()  # the gradient is 2 at each of 3 values: 3 * 2^2
+        [12.0]
     """
     penalty = x.new_zeros(len(x))
     for score in real:
@@ -105,7 +163,15 @@ def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 def perceptual(u: Tensor, v: Tensor) -> Tensor:
-    """Mean squared difference of instance-normalised feature maps, [N, C, h, w] -> [N] (L_vgg)."""
+    """Mean squared difference of instance-normalised feature maps, [N, C, h, w] -> [N] (L_vgg).
+
+    Example:
+        >>> u = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+        >>> perceptual(u, 10 * u + 5).round(decimals=4)  # contrast and brightness do not count
+        tensor([0.])
+        >>> perceptual(u, -u).round(decimals=3)  # mean (2 n)^2, n of mean 0 and variance 1
+        tensor([4.])
+    """
     return _mean((F.instance_norm(u) - F.instance_norm(v)).square())
 
 

@@ -1,4 +1,4 @@
-"""From images to the features that a gallery is searched by (reference: the published test protocol)."""
+"""From images to the features that a gallery is searched by (docs/method.md, "Test protocol")."""
 
 from __future__ import annotations
 
