@@ -19,7 +19,7 @@ LAYERS = [
     {"evaluate", "generate", "gallery"},
     {"train"},
     {"model"},
-    {"demo"},
+    {"demo", "run_report", "showcase"},
     {"cli"},
     {"__main__"},
 ]

@@ -186,7 +186,9 @@ def test_the_map_names_every_file() -> None:
             folder = Path(inner[1])
         elif files := re.match(r"( +)((?:\w+\.\w+(?:, )?)+)", line):
             named |= {(folder if len(files[1]) == 4 else Path()) / name for name in files[2].split(", ")}
-    there = {path.relative_to(PACKAGE) for pattern in ("*.py", "*.css") for path in PACKAGE.rglob(pattern)}
+    there = {
+        path.relative_to(PACKAGE) for pattern in ("*.py", "*.css", "*.html", "*.js") for path in PACKAGE.rglob(pattern)
+    }
     assert named == {path for path in there if not path.name.startswith("__")}
 
 

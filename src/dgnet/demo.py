@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,14 +20,12 @@ from dgnet.drawn.dataset import Factors, swap_truth, synthesize
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.protocol import evaluate_network, features
-from dgnet.evaluate.ranking import retrieve
 from dgnet.generate import edit
 from dgnet.generate.quality import colour_transfer, psnr, ssim
 from dgnet.models.dgnet import DGNet
 from dgnet.pixels import Pixels
-from dgnet.report.page import Grid, Interpolation, Report, Retrieval, write_report
-from dgnet.retrieval.feature_sets import FeatureSet
-from dgnet.retrieval.prepared import Comparison
+from dgnet.report.page import Report, write_report
+from dgnet.showcase import generated, retrieved
 from dgnet.train import baseline, joint, setup
 from dgnet.train.baseline import train_teacher
 from dgnet.train.joint import train_joint
@@ -80,19 +77,20 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 
     quality, examples = swap_quality(loaded.net, dataset.query, factors)
-    pictures = _pictures(loaded.net, dataset.query, config)
+    pictures = generated(loaded.net, dataset.query, config)
     report = Report(
         title="DG-Net on synthetic people",
         config=to_yaml(config),
         facts=_facts(dataset, loaded, time.monotonic() - began),
         results={result.name: result.figures() for result in (*theirs, *ours)},
+        intervals={result.name: result.intervals for result in (*theirs, *ours)},
         quality=quality,
         swaps=examples,
         grid=pictures.grid,
         reconstructions=pictures.reconstructions,
         appearance=pictures.appearance,
         structure=pictures.structure,
-        retrieval=_retrieval(found, dataset, config),
+        retrieval=retrieved(loaded.net, found, dataset, config),
         cmc={theirs[0].name: theirs[0].cmc[:50], ours[0].name: ours[0].cmc[:50]},
         log=read_log(model.parent / "log.jsonl"),
         teacher_log=read_log(teacher.parent / "log.jsonl"),
@@ -138,52 +136,6 @@ def swap_quality(
     }
     rows = {"structure": structure, "appearance": appearance, **methods, "ground truth": truth}
     return quality, {name: pictures[:10].numpy() for name, pictures in rows.items()}
-
-
-class _Pictures(NamedTuple):
-    """What the generator makes of held-out people."""
-
-    grid: Grid
-    reconstructions: dict[str, Pixels]
-    appearance: Interpolation
-    structure: Interpolation
-
-
-def _pictures(net: DGNet, held_out: Split, config: Config) -> _Pictures:
-    photos_of = [np.flatnonzero(held_out.identities == person) for person in held_out.people]
-    one_each = [int(photos[n % len(photos)]) for n, photos in enumerate(photos_of)]  # the cameras take turns
-    another = [int(photos[(n + 1) % len(photos)]) for n, photos in enumerate(photos_of)]
-    size = (config.data.height, config.data.width)
-    people, positives = (edit.read([held_out.paths[k] for k in chosen[:16]], *size) for chosen in (one_each, another))
-
-    structures, appearances = people[:10], people[-6:]
-    there = edit.swap(net, structures, structures.roll(1, 0))[0]
-    back = edit.swap(net, there, there.roll(-1, 0))[0]
-    rows = {
-        "photo": structures,
-        "from its own codes": edit.swap(net, structures, structures)[0],
-        "from another photo's appearance": edit.swap(net, structures, positives[:10])[0],
-        "in a neighbour's clothes": there,
-        "and back again (cycle)": back,
-    }
-    start, end = people[:3], people.roll(-3, 0)[:3]
-    dressing = edit.interpolate_appearance(net, start, start, end)
-    moving = edit.interpolate_structure(net, start, start, end)
-    return _Pictures(
-        Grid(edit.grid(net, structures, appearances).numpy(), structures.numpy(), appearances.numpy()),
-        {name: row.numpy() for name, row in rows.items()},
-        Interpolation(start.numpy(), start.numpy(), end.numpy(), dressing.numpy()),
-        Interpolation(start.numpy(), start.numpy(), end.numpy(), moving.numpy()),
-    )
-
-
-def _retrieval(found: FeatureSet, dataset: Dataset, config: Config) -> Retrieval:
-    queries = np.linspace(0, len(dataset.query) - 1, 6).astype(np.int64)
-    ranked, correct = retrieve(found, queries, 10, how=Comparison(config.evaluate.alphas[0]))
-    size = (config.data.height, config.data.width)
-    answers = edit.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
-    photos = edit.read([dataset.query.paths[k] for k in queries], *size)
-    return Retrieval(photos.numpy(), answers.view(*ranked.shape, *size, 3).numpy(), correct)
 
 
 def _facts(dataset: Dataset, loaded: Loaded[DGNet], seconds: float) -> dict[str, str]:

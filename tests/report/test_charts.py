@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import typing
+from pathlib import Path
 
 import pytest
-import torch
 
 from dgnet import config as configuration
-from dgnet.datasets.read import read_dataset
-from dgnet.drawn.dataset import synthesize
 from dgnet.logline import LogLine
-from dgnet.report.charts import loss_curves
-from dgnet.train.baseline import train_teacher
-from dgnet.train.joint import train_joint
+from dgnet.report.charts import LETTERS, loss_curves, run_curves
 from dgnet.train.logs import read
 from dgnet.train.schedule import loss_weights
 
 
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[LogLine], list[LogLine]]:
-    """Of a small run of each training."""
-    folder, device = tmp_path_factory.mktemp("runs"), torch.device("cpu")
-    people = folder / "people"
-    synthesize(people, identities=6, test_identities=2, images_per_camera=2, height=32, width=16)
-    config, dataset = configuration.load("tiny"), read_dataset(people)
-    teacher = train_teacher(config, dataset, folder / "teacher", device)
-    assert teacher is not None
-    assert train_joint(config, dataset, folder / "joint", [teacher], device) is not None
-    return read(folder / "joint" / "log.jsonl"), read(folder / "teacher" / "log.jsonl")
+@pytest.fixture
+def logs(trained: Path) -> tuple[list[LogLine], list[LogLine]]:
+    return read(trained / "joint" / "log.jsonl"), read(trained / "teacher" / "log.jsonl")
 
 
 def test_every_line_is_of_the_shared_type(logs: tuple[list[LogLine], list[LogLine]]) -> None:
@@ -52,3 +40,28 @@ def test_without_a_log_its_panels_are_not_there(logs: tuple[list[LogLine], list[
     assert "teacher" not in loss_curves(logs[0])
     assert "teacher: loss" in loss_curves([], logs[1])
     assert "discriminator" not in loss_curves([], logs[1])
+
+
+def test_runs_share_their_panels_a_line_each(logs: tuple[list[LogLine], list[LogLine]]) -> None:
+    joint, teacher = logs
+    svg = run_curves({"first": joint, "second": joint[1:], "its teacher": teacher})
+    panels = svg.split("<g transform")[1:]
+    assert [name in svg for name in (">first<", ">second<", ">its teacher<")] == [True] * 3
+    for panel in panels:
+        lines = ["c"] if "teacher: " in panel else ["a", "b"]
+        assert [letter for letter in LETTERS if f'"line {letter}"' in panel] == lines
+        assert "band" not in panel
+        assert "nan" not in panel
+    assert sum("teacher: " in panel for panel in panels) == 2
+
+
+def test_more_runs_than_colours_are_all_drawn(logs: tuple[list[LogLine], list[LogLine]]) -> None:
+    svg = run_curves({f"run {number}": logs[0] for number in range(11)})
+    assert svg.split("<g transform")[1].count('class="line') == 11
+    assert ">run 10<" in svg
+
+
+def test_a_run_without_a_line_has_a_name_and_no_curve() -> None:
+    svg = run_curves({"begun": []})
+    assert ">begun<" in svg
+    assert "<g transform" not in svg

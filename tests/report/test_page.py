@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,29 @@ def test_tables_show_per_cent_and_mark_the_best(full: Report) -> None:
     assert "<td><b>21.0</b></td><td><b>0.710</b></td>" in html
     assert ">rank-1<" in html
     assert ">mAP (standard)<" in html
+
+
+def test_any_number_of_models_is_shown_with_intervals_and_verdicts(full: Report) -> None:
+    models = {f"model {number}": {"rank1": number / 20} for number in range(12)}
+    html = report.render(
+        replace(
+            full,
+            results=models,
+            intervals={"model 3": {"rank1": (0.1, 0.2)}},
+            verdicts=["The control is as good.", HOSTILE],
+            cmc={name: [0.5, 1.0] for name in models},
+        )
+    )
+    assert all(html.count(f">{name}<") == 2 for name in models)  # in the table and beside its curve
+    assert "15.0<small>10.0 – 20.0</small>" in html
+    assert "<li>The control is as good.</li><li>&lt;script&gt;" in html
+    assert "should lie above" not in html
+    assert "does not say why" in html
+
+
+def test_the_templates_are_in_the_package() -> None:
+    there = {file.name for file in (resources.files("dgnet") / "report" / "templates").iterdir()}
+    assert {"report.html", "report.css"} <= there
 
 
 def test_a_table_of_one_row_has_no_best_and_an_unknown_value_a_dash(full: Report) -> None:

@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, generate, search, train, weights
+from dgnet.cli import data, evaluate, generate, look, search, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -30,6 +30,7 @@ app.command(search.embed)
 app.command(search.search)
 app.command(search.same)
 app.command(weights.app, name="weights")
+app.command(look.report)
 
 
 @app.command

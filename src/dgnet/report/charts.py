@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from dgnet.logline import LogLine
 Floats = npt.NDArray[np.float64]
 
 POINTS = 150  # of a curve: longer logs are averaged down to that many
+LETTERS = "abcdefgh"  # of the colours and dashes of curves, as the style sheet has them; a ninth looks like the first
 
 
-class Panel(NamedTuple):
+class Curve(NamedTuple):
     """One quantity over time; NaN where there is none."""
 
-    title: str
     time: Floats  # [T]
     values: Floats  # [T]
     weights: Floats | None = None  # [T]
@@ -31,63 +32,88 @@ def loss_curves(log: Sequence[LogLine], teacher_log: Sequence[LogLine] = ()) -> 
 
     A line shows means over stretches of the log, the band around it their extremes. Lines without a term leave a gap.
     """
-    time = np.array([line["iteration"] for line in log], np.float64)
-    terms, weights = [line.get("terms", {}) for line in log], [line.get("weights", {}) for line in log]
-    panels = [
-        Panel(name.replace("_", " "), time, _column(terms, name), np.nan_to_num(_column(weights, name)))
-        for name in dict.fromkeys(name for line in terms for name in line)
-    ]
-    panels += [
-        Panel("total", time, np.array([line.get("total", math.nan) for line in log])),
-        Panel("discriminator", time, np.array([line.get("discriminator", math.nan) for line in log])),
-        Panel("penalty", time, np.array([line.get("penalty", math.nan) for line in log])),
-    ]
-    time = np.array([line.get("epoch", line["iteration"]) for line in teacher_log], np.float64)
-    panels += [
-        Panel("teacher: loss", time, np.array([line.get("total", math.nan) for line in teacher_log])),
-        Panel("teacher: accuracy", time, np.array([line.get("accuracy", math.nan) for line in teacher_log])),
-    ]
-    panels = [panel for panel in panels if np.isfinite(panel.values).any()]
+    return _panels({title: [curve] for title, curve in (_curves(log) | _curves(teacher_log)).items()})
 
+
+def run_curves(logs: Mapping[str, Sequence[LogLine]]) -> str:
+    """The same panels for several runs by name, a line each: means over stretches of the log."""
+    curves = {name: _curves(log) for name, log in logs.items()}
+    nothing = Curve(np.empty(0), np.empty(0))
+    titles = dict.fromkeys(title for run in curves.values() for title in run)
+    shown = {title: [run.get(title, nothing)._replace(weights=None) for run in curves.values()] for title in titles}
+    return _panels(shown, list(logs))
+
+
+def _curves(log: Sequence[LogLine]) -> dict[str, Curve]:
+    """What the lines of a log hold, by title; a baseline's over its epochs."""
+    time = np.array([line.get("epoch", line["iteration"]) for line in log], np.float64)
+    terms, weights = [line.get("terms", {}) for line in log], [line.get("weights", {}) for line in log]
+    curves = {
+        name.replace("_", " "): Curve(time, _column(terms, name), np.nan_to_num(_column(weights, name)))
+        for name in dict.fromkeys(name for line in terms for name in line)
+    }
+    for key in ("total", "discriminator", "penalty", "accuracy"):
+        curves[key] = Curve(time, np.array([line.get(key, math.nan) for line in log], np.float64))
+    if any("epoch" in line for line in log):
+        curves["loss"] = curves.pop("total")
+        curves = {f"teacher: {title}": curve for title, curve in sorted(curves.items(), key=lambda c: c[0] != "loss")}
+    return {title: curve for title, curve in curves.items() if np.isfinite(curve.values).any()}
+
+
+def _panels(shown: Mapping[str, Sequence[Curve]], names: Sequence[str] = ()) -> str:
+    """A panel for every title; above them, the names of its curves."""
     columns, w, h = 4, 216.0, 96.0
     across, down = (PAGE - columns * w) / (columns - 1) + w, h + 68
-    parts = []
-    for number, panel in enumerate(panels):
-        x, y = number % columns * across, number // columns * down
-        parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{"".join(_panel(w, h, panel))}</g>')
-    alt = f"Curves over training time, one panel each: {', '.join(panel.title for panel in panels)}."
-    return svg(PAGE, math.ceil(len(panels) / columns) * down, parts, alt)
+    parts, head = list(_legend(names)), 24.0 * math.ceil(len(names) / columns) + 10 * bool(names)
+    for number, (title, curves) in enumerate(shown.items()):
+        x, y = number % columns * across, number // columns * down + head
+        parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{"".join(_panel(w, h, title, curves))}</g>')
+    alt = f"Curves over training time, one panel each: {', '.join(shown)}."
+    if names:
+        alt += f" A line for each of {', '.join(names)}."
+    return svg(PAGE, head + math.ceil(len(shown) / columns) * down, parts, alt)
 
 
-def _panel(w: float, h: float, panel: Panel) -> Iterator[str]:
-    """A line of means in the band of the extremes, over the weight as an area that is as high as its largest value."""
+def _legend(names: Sequence[str], columns: int = 4) -> Iterator[str]:
+    for number, (letter, name) in enumerate(zip(cycle(LETTERS), names, strict=False)):
+        x, y = number % columns * PAGE / columns, number // columns * 24 + 8.0
+        yield f'<path class="line {letter}" d="M{x:.1f} {y:.1f}h28"/>'
+        yield text(x + 36, y, name if len(name) <= 24 else f"…{name[-23:]}", "start", f"name {letter}")
+
+
+def _panel(w: float, h: float, title: str, curves: Sequence[Curve]) -> Iterator[str]:
+    """Lines of means, one alone in the band of its extremes over its weight, an area as high as its largest value."""
     left, top = 34.0, 26.0
-    time, weights = panel.time, panel.weights
-    middle, mean, lowest, highest = _thinned(time, panel.values)
-    seen = mean[np.isfinite(mean)]
+    thinned = [_thinned(curve.time, curve.values) for curve in curves]
+    time = np.concatenate([curve.time for curve in curves])
+    first, last = float(time.min()), float(time.max())
+    seen = np.concatenate([mean[np.isfinite(mean)] for _, mean, _, _ in thinned])
     floor, ceiling = (min(0.0, float(seen.min())), _nice(float(seen.max()))) if len(seen) else (0.0, 1.0)
 
     def along(t: Floats) -> Floats:
-        return np.asarray(left + (t - time[0]) / max(time[-1] - time[0], 1) * (w - left))
+        return np.asarray(left + (t - first) / max(last - first, 1) * (w - left))
 
     def up(v: Floats) -> Floats:
         return np.asarray(top + h - (np.clip(v, floor, ceiling) - floor) / (ceiling - floor) * h)
 
-    yield text(0, 9, panel.title, "start", "title")
-    if weights is not None:
+    yield text(0, 9, title, "start", "title")
+    if (weights := curves[0].weights) is not None:
         share = _thinned(time, weights)[1] / max(weights.max(), 1e-12)
-        x = along(np.concatenate([time[:1], middle, time[-1:]]))
+        x = along(np.concatenate([time[:1], thinned[0][0], time[-1:]]))
         yield f'<path class="weight" d="{_path(x, top + h - np.concatenate([[0], share, [0]]) * h)}Z"/>'
         ends = dict.fromkeys(f"{end:.3g}" for end in (weights[0], weights[-1]))
         yield text(w, 9, f"× {' → '.join(ends)}", "end")
     yield f'<path class="axis" d="M{left} {top}H{w}M{left} {top + h}H{w}"/>'
-    for run in _runs(np.isfinite(mean)):
-        x = along(middle[run])
-        band = _path(np.concatenate([x, x[::-1]]), np.concatenate([up(highest[run]), up(lowest[run])[::-1]]))
-        yield f'<path class="band" d="{band}Z"/><path class="line a" d="{_path(x, up(mean[run]))}h0"/>'
+    for letter, (middle, mean, lowest, highest) in zip(cycle(LETTERS), thinned, strict=False):
+        for run in _runs(np.isfinite(mean)):
+            x = along(middle[run])
+            if len(curves) == 1:
+                band = _path(np.concatenate([x, x[::-1]]), np.concatenate([up(highest[run]), up(lowest[run])[::-1]]))
+                yield f'<path class="band" d="{band}Z"/>'
+            yield f'<path class="line {letter}" d="{_path(x, up(mean[run]))}h0"/>'
     for value, y in ((ceiling, top), (floor, top + h)):
         yield text(left - 6, y, f"{value:.3g}", "end", "tick")
-    for value, at_x, anchor in ((time[0], left, "start"), (time[-1], w, "end")):
+    for value, at_x, anchor in ((first, left, "start"), (last, w, "end")):
         yield text(at_x, top + h + 12, f"{value:.0f}", anchor, "tick")
 
 
@@ -114,7 +140,7 @@ def cmc_curve(curves: Mapping[str, Sequence[float] | Floats], places: int = 20) 
     parts += [text(float(along(k)), top + h + 18, str(k), "middle", "tick") for k in at]
     parts.append(text(left + w / 2, top + h + 38, "place in the ranking", "middle"))
     labels: list[float] = []
-    for letter, (name, curve) in zip("abcdefgh", shown.items(), strict=False):
+    for letter, (name, curve) in zip(cycle(LETTERS), shown.items(), strict=False):
         x, y = along(np.arange(1.0, len(curve) + 1)), up(curve)
         parts.append(f'<path class="line {letter}" d="{_path(x, y)}"/>')
         parts += [
@@ -133,7 +159,7 @@ def _column(lines: Sequence[Mapping[str, float]], name: str) -> Floats:
 
 def _thinned(time: Floats, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """At most POINTS stretches: mean time, and mean, least and largest value; NaN where a stretch has no value."""
-    stretches = np.array_split(np.arange(len(time)), min(POINTS, max(len(time) // 3, min(len(time), 40))))
+    stretches = np.array_split(np.arange(len(time)), min(POINTS, max(len(time) // 3, min(len(time), 40), 1)))
 
     def of(values: Floats, summary: Callable[[Floats], Any]) -> Floats:
         kept = [values[inside][np.isfinite(values[inside])] for inside in stretches]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib import resources
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgnet.files import replacing
 from dgnet.images import sheets
@@ -53,12 +53,18 @@ class Report:
     """Everything that a report shows; what is left empty has no section."""
 
     title: str
-    config: str
+    config: str = ""
     """The resolved configuration, YAML."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """For the head of the page: preset, data, date, duration, weights ..."""
     results: Figures = field(default_factory=dict)
-    """Shares between 0 and 1 by model, such as `Results.figures()`: rank1, ..., mAP_standard, mAP_trapezoid."""
+    """Shares between 0 and 1 by model, any number of them, such as `Results.figures()`: rank1, ..., mAP_standard."""
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    """Of `results`, lowest and highest, where they are known."""
+    verdicts: Sequence[str] = ()
+    """Sentences on what `results` show and what they do not."""
+    people: str = "People whom training never saw."
+    """Whose photos the generated pictures are made of: a sentence."""
     quality: Figures = field(default_factory=dict)
     """PSNR and SSIM against the ground truth by method; higher is better."""
     swaps: Mapping[str, Pixels] = field(default_factory=dict)
@@ -69,23 +75,18 @@ class Report:
     appearance: Interpolation | None = None
     structure: Interpolation | None = None
     retrieval: Retrieval | None = None
+    searched: str = "the gallery"
+    """What the answers of `retrieval` were looked for in."""
     cmc: Mapping[str, Sequence[float] | npt.NDArray[np.float64]] = field(default_factory=dict)
     """Curves [G] by model."""
     log: Sequence[LogLine] = ()
     """Lines of the log of joint training."""
     teacher_log: Sequence[LogLine] = ()
     """Lines of the teacher's log."""
-
-
-class _Section(NamedTuple):
-    title: str
-    guide: str
-    """What one sees and how to judge it."""
-    body: str
-
-    @property
-    def key(self) -> str:
-        return self.title.lower().replace(" ", "-")
+    run_logs: Mapping[str, Sequence[LogLine]] = field(default_factory=dict)
+    """Instead of both: lines of the logs of several runs by name, drawn on the same charts."""
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """In which several runs differ: values by key, by run."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -96,124 +97,45 @@ def write_report(path: Path, report: Report) -> None:
 
 def render(report: Report) -> str:
     """The report as HTML."""
-    sections = list(_sections(report))
-    contents = "".join(f'<a href="#{section.key}">{section.title}</a> ' for section in sections)
-    facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in report.facts.items())
-    body = "".join(
-        f'<section id="{section.key}"><h2>{section.title}</h2><p>{section.guide}</p>{section.body}</section>'
-        for section in sections
+    return _pages().get_template("report.html").render(report=report)
+
+
+@cache
+def _pages() -> Environment:
+    """The templates beside this file, with what they call."""
+    loader = PackageLoader("dgnet.report")
+    pages = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.do"],
+        keep_trailing_newline=True,
     )
-    style = (resources.files("dgnet") / "report" / "report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(report.title)}</title><style>{style}</style>'
-        f"</head><body><main><header><h1>{escape(report.title)}</h1><dl>{facts}</dl><nav>{contents}</nav></header>"
-        f"{body}</main></body></html>\n"
-    )
+    pages.globals |= {"sheets": sheets, "charts": charts, "per_cent": _per_cent, "plain": _plain, "str": str}
+    pages.globals["style"] = loader.get_source(pages, "report.css")[0]
+    pages.filters |= {"columns": _columns, "best": _best, "heading": _heading, "key": _key}
+    return pages
 
 
-def _sections(report: Report) -> Iterator[_Section]:
-    if report.results:
-        yield _Section(
-            "Results",
-            "How often the right person is among the first k answers (rank-k), and how early all photos of that person "
-            "come (mean average precision: “standard” as in most toolkits, “trapezoid” as in the published code). In "
-            "per cent, higher is better: DG-Net should lie above the teacher that it learnt from.",
-            _table(report.results, lambda share: f"{100 * share:.1f}"),
-        )
-    if report.grid is not None:
-        yield _Section(
-            "Appearance and structure",
-            "People whom training never saw. A row wears the clothes of the photo on its left, a column has the pose "
-            "and the background of the photo above it: clothes should stay along a row, poses down a column.",
-            _figure(
-                sheets.grid_figure(report.grid.cells, report.grid.structures, report.grid.appearances),
-                "Photos on the margin, generated people inside.",
-            ),
-        )
-    if report.quality:
-        examples = _figure(sheets.rows_figure(report.swaps), "Some of these swaps.") if report.swaps else ""
-        yield _Section(
-            "Generation quality",
-            "Synthetic people can be drawn in anyone’s clothes, so every swap has a true picture. PSNR in dB and SSIM "
-            "against it, means over pairs of people, higher is better: a swap is worth something where it beats the "
-            "structure image left as it is, and that image with its colours moved to those of the other photo.",
-            _table(report.quality, lambda value: f"{value:.1f}" if abs(value) >= 2 else f"{value:.3f}") + examples,
-        )
-    if report.reconstructions:
-        yield _Section(
-            "Reconstruction",
-            "Every column is one photo, with what must equal it below: the closer, the less the two codes have lost.",
-            _figure(sheets.rows_figure(report.reconstructions), "The photo is in the first row."),
-        )
-    if report.appearance is not None or report.structure is not None:
-        yield _Section(
-            "Interpolation",
-            "Codes between those of two photos. Each step should be a plausible person, the change even, and whatever "
-            "belongs to the other code should stay still.",
-            _strips(report.appearance, "structure", "Appearance changes, structure stays: someone is dressed anew.")
-            + _strips(report.structure, "appearance", "Structure changes, appearance stays: the same clothes move."),
-        )
-    if report.retrieval is not None:
-        yield _Section(
-            "Retrieval",
-            "Queries with their first answers from the gallery: a tick on green is the right person, a cross on red a "
-            "wrong one. Ticks should come first, and those wrongly found should at least look alike.",
-            _figure(
-                sheets.retrieval_panel(*report.retrieval),
-                "The person’s photos by the query’s own camera are left out.",
-            ),
-        )
-    if report.cmc:
-        yield _Section(
-            "Cumulative match",
-            "The share of queries whose person is among the first k answers: a good curve starts high and flattens.",
-            _figure(charts.cmc_curve(report.cmc)),
-        )
-    if report.log or report.teacher_log:
-        yield _Section(
-            "Losses and weights",
-            "The objective is the sum of these terms times their weights. Lines are means over stretches of iterations "
-            "and bands their extremes; the shaded area and the factor above it are the weight. Reconstruction should "
-            "fall and flatten; the adversarial term and the discriminator should hold each other in balance.",
-            _figure(
-                charts.loss_curves(report.log, report.teacher_log),
-                "Iterations run to the right; for the teacher, epochs.",
-            ),
-        )
-    yield _Section(
-        "Configuration",
-        "Every setting of this run, defaults included. Saved as a file, it repeats the run.",
-        f"<details><summary>Show the YAML</summary><pre>{escape(report.config)}</pre></details>",
-    )
+def _columns(rows: Figures) -> list[str]:
+    return list(dict.fromkeys(column for row in rows.values() for column in row))
 
 
-def _strips(strips: Interpolation | None, kept: str, caption: str) -> str:
-    return "" if strips is None else _figure(sheets.interpolation_figure(*strips, kept), caption)
+def _best(rows: Figures, column: str) -> float:
+    """The highest value of a column."""
+    return max(row[column] for row in rows.values() if column in row)
 
 
-def _figure(svg: str, caption: str = "") -> str:
-    return f"<figure><div>{svg}</div>{caption and f'<figcaption>{escape(caption)}</figcaption>'}</figure>"
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
-def _table(rows: Figures, written: Callable[[float], str]) -> str:
-    """A table whose best (highest) value of each column stands out."""
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    best = {column: max(row[column] for row in rows.values() if column in row) for column in columns}
+def _plain(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 2 else f"{value:.3f}"
 
-    def cell(row: Mapping[str, float], column: str) -> str:
-        if column not in row:
-            return "<td>–</td>"
-        value = escape(written(row[column]))
-        return f"<td><b>{value}</b></td>" if len(rows) > 1 and row[column] == best[column] else f"<td>{value}</td>"
 
-    head = "".join(f'<th scope="col">{escape(_heading(column))}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(cell(row, column) for column in columns)}</tr>'
-        for name, row in rows.items()
-    )
-    return f"<div><table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+def _key(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def _heading(column: str) -> str:

@@ -174,7 +174,7 @@ def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
 
 def require_same(run: Path, config: Config, *sections: str) -> None:
     """Raises `UserError` if the finished run in the folder `run` was trained with other values, lengths included."""
-    before, now = _flat(to_dict(load(run / "config.yaml"))), _flat(to_dict(config))
+    before, now = flat(to_dict(load(run / "config.yaml"))), flat(to_dict(config))
     for key, value in now.items():
         if key.startswith(sections) and (key not in FREE or key in LENGTHS) and before[key] != value:
             raise UserError(
@@ -224,12 +224,12 @@ def resume_command(training: str, run: Path, device: torch.device) -> str:
 
 def computed(config: Config, *sections: str) -> dict[str, object]:
     """The values in `sections` of the configuration on which the numbers of a run depend, by key path."""
-    flat = _flat(to_dict(config))
-    return {key: value for key, value in flat.items() if key.startswith(sections) and key not in FREE}
+    return {key: value for key, value in flat(to_dict(config)).items() if key.startswith(sections) and key not in FREE}
 
 
-def _flat(tree: dict[str, object], path: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
+def flat(tree: dict[str, object], path: str = "") -> dict[str, object]:
+    """The values of a configuration as nested dictionaries, by key path."""
+    values: dict[str, object] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
-    return flat
+        values |= flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+    return values
