@@ -383,7 +383,7 @@ class Model:
         return strips if as_tensor else [_images(strip) for strip in strips]
 
     def encode(self, images: OneOrMore) -> Codes:
-        """Both codes of photos: structure [N, C, H/4, W/4] and appearance [N, code], where the network is."""
+        """Both codes of photos: structure [N, C, H/d, W/d] (published: d = 4) and appearance [N, code], where the network is."""
         net, photos = self._generator("encode"), Photos(images, *self.size).all()
         codes = edit.structure_codes(net, photos), edit.appearance_codes(net, photos)
         return Codes(*(code.clone() for code in codes))  # which, unlike what inference gives, may be changed in place
@@ -406,7 +406,7 @@ class Model:
         s, f = (torch.as_tensor(code, dtype=torch.float32, device=self.device) for code in (structure, appearance))
         if s.ndim != 4 or f.ndim != 2 or (s.shape[1], f.shape[1]) != (net.structure.channels, net.appearance.code_size):
             raise UserError(
-                f"decode: codes of shape {list(s.shape)} and {list(f.shape)}; [N, {net.structure.channels}, H/4, W/4] "
+                f"decode: codes of shape {list(s.shape)} and {list(f.shape)}; [N, {net.structure.channels}, H/d, W/d] "
                 f"and [N, {net.appearance.code_size}] would be right"
             )
         s, f = _matched("decode", structures=s, appearances=f)

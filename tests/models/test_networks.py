@@ -35,12 +35,13 @@ def shapes(net: nn.Module) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("non_local", [False, True], ids=["local", "non_local"])
-def test_structure_and_decoder_at_any_size(size: tuple[int, int], non_local: bool) -> None:
+@pytest.mark.parametrize("times", [2, 4])
+def test_structure_and_decoder_at_any_size(size: tuple[int, int], non_local: bool, times: int) -> None:
     height, width = size
-    structure = StructureEncoder(2, 1, non_local=non_local)
-    decoder = Decoder(structure.channels, 12, 8, residual_blocks=3, non_local=non_local)
+    structure = StructureEncoder(2, 1, downsampling=times, non_local=non_local)
+    decoder = Decoder(structure.channels, 12, 8, residual_blocks=3, upsampling=times, non_local=non_local)
     s = structure(torch.randn(2, 1, height, width))
-    assert s.shape == (2, 16, height // 4, width // 4)
+    assert s.shape == (2, 16, height // times, width // times)
     assert decoder(s, torch.randn(2, 12)).shape == (2, 3, height, width)
 
 

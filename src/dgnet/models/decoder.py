@@ -6,6 +6,8 @@ residual blocks (AdaIN; Huang and Belongie, ICCV 2017). Zheng et al., CVPR 2019,
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,7 +110,9 @@ def _edges(size: int) -> list[int]:
 
 
 class Decoder(nn.Module):
-    """G: s [N, C, h, w], f [N, code] -> image [N, 3, 4 h, 4 w] (published: C = 128, code = 2048 channels x 4 stripes).
+    """G: s [N, C, h, w], f [N, code] -> image [N, 3, d h, d w], d = `upsampling`, 2 or 4.
+
+    Published: C = 128, code = 2048 channels x 4 stripes, d = 4.
 
     f can be k times as long, [k N, code]: then the N structures are painted in the first N appearances, the next N, ...
 
@@ -123,6 +127,7 @@ class Decoder(nn.Module):
         mlp_width: int = 512,
         residual_blocks: int = 4,
         *,
+        upsampling: int = 4,
         dropout: float = 0.0,
         non_local: bool = False,
     ) -> None:
@@ -134,11 +139,10 @@ class Decoder(nn.Module):
         self.shifts = nn.ModuleList(StyleMLP(part, mlp_width, channels) for _ in range(residual_blocks))
         self.dropout = nn.Dropout(dropout)
         self.residual = nn.ModuleList(StyledBlock(channels, non_local=non_local) for _ in range(residual_blocks))
-        half, quarter = channels // 2, channels // 4
-        self.upsample = nn.Sequential(UpsampleConv(channels, half), UpsampleConv(half, quarter))
-        self.paint = nn.Sequential(
-            Conv(quarter, quarter, 3), Conv(quarter, quarter, 3), Conv(quarter, 3, 1, rectify=False)
-        )
+        narrower = [channels, channels // 2, channels // 4][: 1 + upsampling // 2]
+        self.upsample = nn.Sequential(*(UpsampleConv(wide, narrow) for wide, narrow in pairwise(narrower)))
+        thin = narrower[-1]
+        self.paint = nn.Sequential(Conv(thin, thin, 3), Conv(thin, thin, 3), Conv(thin, 3, 1, rectify=False))
 
     def forward(self, s: Tensor, f: Tensor) -> Tensor:
         x = self.dropout(s.repeat(len(f) // len(s), 1, 1, 1)) if self.dropout.p else s

@@ -19,7 +19,7 @@ from dgnet.models.structure_input import edge, gray
 class Codes(NamedTuple):
     """What is known of a batch of images."""
 
-    structure: Tensor  # s [N, C, H/4, W/4]
+    structure: Tensor  # s [N, C, H/d, W/d], d = model.structure.downsampling, published 4
     appearance: Tensor  # f [N, code]
 
 
@@ -32,7 +32,10 @@ class DGNet(nn.Module):
         self.classes = classes
         self.structure_input = model.structure.input
         self.structure = StructureEncoder(
-            model.structure.width, model.structure.residual_blocks, non_local=model.structure.non_local
+            model.structure.width,
+            model.structure.residual_blocks,
+            downsampling=model.structure.downsampling,
+            non_local=model.structure.non_local,
         )
         self.appearance = AppearanceEncoder(
             classes,
@@ -55,6 +58,7 @@ class DGNet(nn.Module):
             self.appearance.code_size,
             model.decoder.mlp_width,
             model.decoder.residual_blocks,
+            upsampling=model.structure.downsampling,
             dropout=model.decoder.dropout,
             non_local=model.decoder.non_local,
         )
@@ -81,7 +85,7 @@ class DGNet(nn.Module):
         return Codes(self.structure(self.structure_of(x)), self.appearance.pool(x)[0])
 
     def decode(self, structure: Tensor, appearance: Tensor) -> Tensor:
-        """Normalised images [N, 3, H, W] with the structures [N, C, H/4, W/4] in the appearances [N, code]."""
+        """Normalised images [N, 3, H, W] with the structures [N, C, H/d, W/d] in the appearances [N, code]."""
         return self.decoder(structure, appearance)  # type: ignore[no-any-return]
 
     def embed(self, x: Tensor) -> Tensor:

@@ -35,16 +35,21 @@ class DilatedPyramid(nn.Module):
 
 
 class StructureEncoder(nn.Module):
-    """E_s: [N, 1, H, W] -> s [N, 8 width, H/4, W/4] (published: width 16, s = 128 x 64 x 32 for 256 x 128)."""
+    """E_s: [N, 1, H, W] -> s [N, 8 width, H/d, W/d], d = `downsampling`, 2 or 4.
 
-    def __init__(self, width: int = 16, residual_blocks: int = 4, *, non_local: bool = False) -> None:
+    Published: width 16 and d = 4, so s = 128 x 64 x 32 for 256 x 128.
+    """
+
+    def __init__(
+        self, width: int = 16, residual_blocks: int = 4, *, downsampling: int = 4, non_local: bool = False
+    ) -> None:
         super().__init__()
         self.channels = 8 * width
         self.stem = nn.Sequential(
             Conv(1, width, 3, stride=2, norm="instance"),
             Conv(width, 2 * width, 3, norm="instance"),
             Conv(2 * width, 2 * width, 3, norm="instance"),
-            Conv(2 * width, 4 * width, 3, stride=2, norm="instance"),
+            Conv(2 * width, 4 * width, 3, stride=downsampling // 2, norm="instance"),
         )
         self.residual = nn.Sequential(
             *(ResidualBlock(4 * width, "instance", non_local=non_local) for _ in range(residual_blocks))

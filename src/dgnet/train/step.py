@@ -37,7 +37,7 @@ class Scene(NamedTuple):
 
     x: Tensor  # [2B, 3, H, W]
     y: Tensor  # [2B]
-    s: Tensor  # [2B, C, H/4, W/4]
+    s: Tensor  # [2B, C, H/d, W/d], d = model.structure.downsampling, published 4
     f: Tensor  # [2B, code]
     logits: tuple[Tensor, ...]  # per head [2B, K], of the (erased) images
     logits_pos: tuple[Tensor, ...]  # the same of the (erased) positives
