@@ -33,7 +33,7 @@ from dgnet import device as memory
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Teacher, build_baseline
 from dgnet.train.optim import joint_optimizers
-from dgnet.train.setup import placed
+from dgnet.train.run import placed
 from dgnet.train.step import JointStep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

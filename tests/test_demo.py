@@ -84,7 +84,7 @@ def test_stopped_continued_and_called_again(
         raise AssertionError("a finished stage was done again")
 
     before = contents(folder)
-    monkeypatch.setattr(stages, "train_teacher", refused)
+    monkeypatch.setattr(stages, "train_baseline", refused)
     monkeypatch.setattr(stages, "train_joint", refused)
     assert run("demo", folder, *SMALLEST) == 0
     assert contents(folder) == before

@@ -91,8 +91,8 @@ class Structure:
     width: Positive = 16
     """Channels of its first convolution; the structure code has 8 times as many."""
     downsampling: Literal[2, 4] = 4
-    """How many times smaller than the image the structure code is: 4, as published. At 128 rows and fewer, 2 keeps faces,
-    straps and edges sharp, and takes longer."""
+    """How many times smaller than the image the structure code is: 4, as published. At 128 rows and fewer, 2 keeps
+    faces, straps and edges sharp, and takes longer."""
     residual_blocks: Positive = 4
     """Residual blocks before the dilated pyramid."""
     non_local: bool = False

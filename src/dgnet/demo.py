@@ -26,10 +26,10 @@ from dgnet.models.dgnet import DGNet
 from dgnet.pixels import Pixels
 from dgnet.report.page import Report, write_report
 from dgnet.showcase import generated, retrieved
-from dgnet.train import baseline, joint, setup
-from dgnet.train.baseline import train_teacher
+from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
+from dgnet.train.run import require_same
 from dgnet.weights.files import Loaded, load_joint, load_teacher
 
 SWAPS = 240  # pairs of held-out people over which the quality of swaps is measured
@@ -51,11 +51,12 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     dataset = read_dataset(people)
 
     teacher, model = folder / "teacher" / "teacher.safetensors", folder / "joint" / "model.safetensors"
-    for finished, sections in ((teacher, baseline.SECTIONS), (model, joint.SECTIONS)):
-        if finished.exists():
-            setup.require_same(finished.parent, setup.recorded(config, dataset), *sections)
+    if teacher.exists():
+        require_same(teacher.parent, config, dataset, "teacher")
+    if model.exists():
+        require_same(model.parent, config, dataset, "joint")
     if not teacher.exists() and not _trained(
-        train_teacher(config, dataset, teacher.parent, device, resume=_begun(teacher))
+        train_baseline(config, dataset, teacher.parent, device, resume=_begun(teacher))
     ):
         return None
     if not model.exists() and not _trained(

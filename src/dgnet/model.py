@@ -383,7 +383,10 @@ class Model:
         return strips if as_tensor else [_images(strip) for strip in strips]
 
     def encode(self, images: OneOrMore) -> Codes:
-        """Both codes of photos: structure [N, C, H/d, W/d] (published: d = 4) and appearance [N, code], where the network is."""
+        """Both codes of photos, where the network is: structure [N, C, H/d, W/d] and appearance [N, code].
+
+        d is the configuration's `model.structure.downsampling`, as published 4.
+        """
         net, photos = self._generator("encode"), Photos(images, *self.size).all()
         codes = edit.structure_codes(net, photos), edit.appearance_codes(net, photos)
         return Codes(*(code.clone() for code in codes))  # which, unlike what inference gives, may be changed in place

@@ -30,7 +30,7 @@ from dgnet.showcase import generated, retrieved
 from dgnet.train import checkpoint
 from dgnet.train.logs import read as read_log
 from dgnet.train.loop import CHECKPOINTS
-from dgnet.train.setup import flat
+from dgnet.train.run import flat
 from dgnet.weights.files import FILE_OF, load_any
 
 SEARCHED = 600  # gallery photos that the examples of retrieval are looked for in, at most

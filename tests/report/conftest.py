@@ -10,7 +10,7 @@ import torch
 from dgnet import config as configuration
 from dgnet.datasets.read import read_dataset
 from dgnet.drawn.dataset import synthesize
-from dgnet.train.baseline import train_teacher
+from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import train_joint
 
 
@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     people = folder / "people"
     synthesize(people, identities=6, test_identities=2, images_per_camera=2, height=32, width=16)
     config, dataset = configuration.load("tiny"), read_dataset(people)
-    teacher = train_teacher(config, dataset, folder / "teacher", device)
+    teacher = train_baseline(config, dataset, folder / "teacher", device)
     assert teacher is not None
     assert train_joint(config, dataset, folder / "joint", [teacher], device) is not None
     return folder

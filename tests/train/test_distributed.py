@@ -16,7 +16,7 @@ from dgnet.datasets.read import read_dataset
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed, logs
-from dgnet.train.baseline import train_teacher
+from dgnet.train.baseline import train_baseline
 
 Arguments = list[str]
 
@@ -30,7 +30,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
         height=32, width=16,
     )  # fmt: skip
     people = read_dataset(folder / "people")
-    teacher = train_teacher(config.load("tiny"), people, folder / "teacher", torch.device("cpu"))
+    teacher = train_baseline(config.load("tiny"), people, folder / "teacher", torch.device("cpu"))
     return [
         f"data.root={people.root}",
         "train.iterations=4",

@@ -13,7 +13,7 @@ from dgnet import cli
 from dgnet import config as configuration
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
-from dgnet.train import setup
+from dgnet.train.run import alone
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_second_training_in_the_folder_is_told_and_writes_nothing(
 ) -> None:
     folder = tmp_path / "run"
     words = ("train", "teacher", folder, f"data.root={people}", "--config", "tiny", "--device", "cpu")
-    with setup.alone(folder, resume=False):
+    with alone(folder, resume=False):
         before = listing(folder)
         assert run(*words) == 2
         assert "another training is at work in this folder" in capsys.readouterr().err
@@ -50,33 +50,33 @@ def test_a_second_training_in_the_folder_is_told_and_writes_nothing(
         "log.jsonl",
         "teacher.safetensors",
     }
-    with setup.alone(folder, resume=True):
+    with alone(folder, resume=True):
         assert run("train", "teacher", folder, "--resume") == 2
     assert "another training is at work" in capsys.readouterr().err
 
 
 def test_a_run_that_began_in_between_is_seen(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("")
-    with pytest.raises(UserError, match="holds a run already"), setup.alone(tmp_path, resume=False):
+    with pytest.raises(UserError, match="holds a run already"), alone(tmp_path, resume=False):
         pass
-    with setup.alone(tmp_path, resume=True):
+    with alone(tmp_path, resume=True):
         pass
 
 
 def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom dgnet.train import setup\n"
-        "with setup.alone(Path(sys.argv[1]), resume=False):\n    print('held', flush=True)\n    time.sleep(60)"
+        "import sys, time\nfrom pathlib import Path\nfrom dgnet.train.run import alone\n"
+        "with alone(Path(sys.argv[1]), resume=False):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"held\n"
-    with pytest.raises(UserError, match="another training"), setup.alone(tmp_path / "run", resume=False):
+    with pytest.raises(UserError, match="another training"), alone(tmp_path / "run", resume=False):
         pass
     child.kill()
     child.wait()
     time.sleep(0.1)
-    with setup.alone(tmp_path / "run", resume=False):
+    with alone(tmp_path / "run", resume=False):
         pass
 
 

@@ -20,11 +20,12 @@ from safetensors.torch import load_file
 from dgnet import cli, config
 from dgnet.datasets.read import read_dataset
 from dgnet.datasets.records import Dataset
+from dgnet.device import device_named
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
-from dgnet.train import checkpoint, logs, setup
-from dgnet.train.baseline import train_teacher
+from dgnet.train import checkpoint, logs
+from dgnet.train.baseline import train_baseline
 from dgnet.train.chance import seed_of
 from dgnet.train.joint import train_joint
 from dgnet.train.step import JointStep
@@ -53,7 +54,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(people: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = train_teacher(config.load("tiny"), people, tmp_path_factory.mktemp("teacher") / "run", CPU)
+    file = train_baseline(config.load("tiny"), people, tmp_path_factory.mktemp("teacher") / "run", CPU)
     assert file is not None
     return file
 
@@ -134,9 +135,9 @@ def test_a_run_whose_plan_grew_equals_one_planned_so_from_the_start(
 def test_a_resumed_teacher_equals_the_uninterrupted_one(people: Dataset, tmp_path: Path) -> None:
     chosen = config.load("tiny", ["teacher.erasing=0.5", "teacher.epochs=3", "teacher.milestones=[2]"])
     shorter = config.load("tiny", ["teacher.erasing=0.5", "teacher.epochs=1", "teacher.milestones=[2]"])
-    train_teacher(chosen, people, tmp_path / "whole", CPU)
-    train_teacher(shorter, people, tmp_path / "broken", CPU)
-    train_teacher(chosen, people, tmp_path / "broken", CPU, resume=True)
+    train_baseline(chosen, people, tmp_path / "whole", CPU)
+    train_baseline(shorter, people, tmp_path / "broken", CPU)
+    train_baseline(chosen, people, tmp_path / "broken", CPU, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "broken", "teacher.safetensors")
     assert [(line["iteration"], line["epoch"]) for line in lines(tmp_path / "broken")] == [
         (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 3), (8, 3), (9, 3),
@@ -235,7 +236,7 @@ def test_in_half_precision_every_network_learns(people: Dataset, tmp_path: Path,
 
 
 def test_several_teachers_are_averaged(people: Dataset, teacher: Path, tmp_path: Path) -> None:
-    other = train_teacher(config.load("tiny", ["teacher.seed=1"]), people, tmp_path / "other", CPU)
+    other = train_baseline(config.load("tiny", ["teacher.seed=1"]), people, tmp_path / "other", CPU)
     assert other is not None
     shortly = ["train.iterations=3", "loss.teacher_warm_up.start=0"]
     joint(people, tmp_path / "two", [teacher, other], shortly)
@@ -252,7 +253,7 @@ def test_a_moved_teacher_may_be_named_again_another_one_may_not(people: Dataset,
     joint(people, run, [teacher], ["train.iterations=1"])
     shutil.copy(teacher, moved)
     joint(people, run, [moved], ["train.iterations=2"], resume=True)
-    other = train_teacher(config.load("tiny", ["teacher.seed=1"]), people, tmp_path / "other", CPU)
+    other = train_baseline(config.load("tiny", ["teacher.seed=1"]), people, tmp_path / "other", CPU)
     assert other is not None
     before = (run / "config.yaml").read_text()
     with pytest.raises(UserError, match="trained with teachers = "):
@@ -486,7 +487,7 @@ def test_a_device_that_is_not_there(name: str) -> None:
     if name == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=rf"--device {name}: not available here; use auto, cpu"):
-        setup.device_named(name)
+        device_named(name)
 
 
 @pytest.mark.slow

@@ -38,11 +38,11 @@ def teacher(
     from dgnet.datasets.read import of_config
     from dgnet.device import device_named
     from dgnet.train import distributed
-    from dgnet.train.baseline import train_teacher
+    from dgnet.train.baseline import train_baseline
 
     place = distributed.start(device_named(device))  # before anything is said: only the first process talks
     chosen = _run_config(run, config, overrides, resume=resume)
-    file = train_teacher(chosen, of_config(chosen.data, "train", recorded=resume), run, place, resume=resume)
+    file = train_baseline(chosen, of_config(chosen.data, "train", recorded=resume), run, place, resume=resume)
     return _finished(file)
 
 

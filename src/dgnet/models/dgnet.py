@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dgnet.config import Config
 from dgnet.errors import UserError
 from dgnet.models.appearance import AppearanceEncoder
+from dgnet.models.backbones.protocol import Family
 from dgnet.models.decoder import Decoder
 from dgnet.models.discriminator import Critic, Discriminator
 from dgnet.models.structure import StructureEncoder
@@ -72,6 +73,11 @@ class DGNet(nn.Module):
                 model.discriminator.residual_blocks,
                 non_local=model.discriminator.non_local,
             )
+
+    @property
+    def backbone(self) -> Family:
+        """That of E_a: what weights of elsewhere are for."""
+        return self.appearance.backbone
 
     def structure_of(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What E_s sees of normalised images: [N, 3, H, W] -> [N, 1, H, W].

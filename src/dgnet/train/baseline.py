@@ -13,40 +13,29 @@ from dgnet.datasets.records import Dataset
 from dgnet.images.transforms import random_erasing
 from dgnet.losses import joint as losses
 from dgnet.models.teacher import build_baseline
-from dgnet.train import distributed, setup
+from dgnet.train import distributed
 from dgnet.train.batches import Augment, OneStream, Single, shuffled
 from dgnet.train.chance import seed_of
-from dgnet.train.loop import Line, Loop, Plan, require_finite
+from dgnet.train.loop import Line, Loop, require_finite
 from dgnet.train.optim import teacher_optimizers
+from dgnet.train.run import begin
 from dgnet.train.schedule import decay
-from dgnet.weights.pretrained import pretrained
 
-SECTIONS = ("data", "teacher")  # of the configuration: what this training depends on
 _SHORT_EPOCH, _SHORT_TRAINING = 50, 300  # steps: epochs are counted as if a set were large
 
 
-def train_teacher(
-    config: Config, dataset: Dataset, run: Path, device: torch.device, *, resume: bool = False
+def train_baseline(
+    config: Config, dataset: Dataset, folder: Path, device: torch.device, *, resume: bool = False
 ) -> Path | None:
-    """Train one teacher in the folder `run`; returns the file of its weights, or None if it was interrupted.
+    """Train one baseline, such as a teacher; returns the file of its weights, or None if it was interrupted.
 
     Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together; then nothing is
     written.
     """
-    device = distributed.start(device)
-    config = setup.recorded(config, dataset)
-    teacher, data = config.teacher, config.data
-    begun = setup.check_run(run, config, *SECTIONS, resume=resume)
-    photos = setup.training_photos(config, dataset)
-
-    seed = seed_of(teacher.seed, "teacher")
-    torch.manual_seed(seed_of(seed, "weights"))
-    net = build_baseline(config, len(photos.identities))
-    if not begun:
-        pretrained(net.backbone, teacher.weights)
-    net = setup.placed(net, device)
-    distributed.broadcast(net)
-    optimizers = teacher_optimizers(net, teacher, device)
+    run = begin("teacher", config, dataset, folder, device, resume=resume)
+    teacher, data, photos = run.config.teacher, run.config.data, run.photos
+    net = run.network(build_baseline, teacher.weights)
+    optimizers = teacher_optimizers(net, teacher, run.device)
     chance = torch.Generator()
     erase = partial(random_erasing, generator=chance, probability=teacher.erasing) if teacher.erasing else None
 
@@ -54,10 +43,10 @@ def train_teacher(
         photos.images,
         photos.classes.numpy(),
         shuffled(len(photos.classes), teacher.batch),
-        seed_of(seed, "photos", distributed.rank()),
+        seed_of(run.seed, "photos", distributed.rank()),
         Augment(data.flip, data.pad),
-        device,
-        prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
+        run.device,
+        prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
     )
     per_epoch = max(1, stream.batches_per_epoch // distributed.count())
     say_if_short(len(photos.classes), per_epoch, teacher.epochs)
@@ -65,7 +54,7 @@ def train_teacher(
     def iterate(batch: Single, iteration: int) -> Line:
         epoch = (iteration - 1) // per_epoch
         optimizers.set_rates(decay(teacher.milestones, 0.1, epoch))
-        chance.manual_seed(seed_of(seed, "images", iteration, distributed.rank()))
+        chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
         with optimizers.autocast():
             logits = net(erase(batch.x) if erase else batch.x)
         loss = losses.identity(logits.float(), batch.y).mean()
@@ -75,25 +64,8 @@ def train_teacher(
         accuracy = (logits.argmax(1) == batch.y).float().mean()
         return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}
 
-    plan = Plan(
-        run=run,
-        iterations=teacher.epochs * per_epoch,
-        length_key="teacher.epochs",
-        seed=seed,
-        checkpoint_every=per_epoch,
-        keep=config.train.keep,
-        log_every=max(1, per_epoch // 10),
-        title="teacher",
-        resume_command=setup.resume_command("teacher", run, device),
-        fingerprint={
-            **setup.computed(config, *SECTIONS),
-            "training images": photos.summary,
-            "processes": distributed.count(),
-        },
-        tensorboard=config.train.tensorboard,
-    )
-    loop = Loop(plan, net, optimizers, stream, iterate)
-    return setup.carry_out(loop, config, "teacher", photos.identities, begun=begun, resume=resume)
+    plan = run.plan(teacher.epochs * per_epoch, checkpoint_every=per_epoch, log_every=max(1, per_epoch // 10))
+    return run.carry_out(Loop(plan, net, optimizers, stream, iterate))
 
 
 def say_if_short(photos: int, per_epoch: int, epochs: int) -> None:

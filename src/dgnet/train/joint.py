@@ -16,65 +16,61 @@ from dgnet.images.transforms import random_erasing
 from dgnet.models.dgnet import DGNet
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
-from dgnet.train import distributed, setup
+from dgnet.train import distributed
 from dgnet.train.batches import Augment, Batch, TwoStreams
 from dgnet.train.chance import seed_of
-from dgnet.train.loop import Line, Loop, Plan
+from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import joint_optimizers
+from dgnet.train.photos import order
+from dgnet.train.run import begin, placed
 from dgnet.train.schedule import loss_weights
 from dgnet.train.step import JointStep
 from dgnet.weights import files
-from dgnet.weights.pretrained import perceptual_weights, pretrained
-
-SECTIONS = ("data", "model", "loss", "train")  # of the configuration: what this training depends on
+from dgnet.weights.pretrained import perceptual_weights
 
 
 def train_joint(
-    config: Config, dataset: Dataset, run: Path, teachers: Sequence[Path], device: torch.device, *, resume: bool = False
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    teachers: Sequence[Path],
+    device: torch.device,
+    *,
+    resume: bool = False,
 ) -> Path | None:
-    """Train DG-Net in the folder `run`; returns the file of the finished weights, or None if it was interrupted.
+    """Train DG-Net in `folder`; returns the file of the finished weights, or None if it was interrupted.
 
     `teachers` are files of `dgnet train teacher`, by default those of `config.train.teachers`; without any, the primary
     term is left out and must have no weight. Raises `UserError` for whatever in the configuration, the data or the
     files doesn't fit together; then nothing is written.
     """
     _require_sense(config)
-    device = distributed.start(device)
     if teachers:
         config = replace(config, train=replace(config.train, teachers=tuple(map(str, teachers))))
-    config = setup.recorded(config, dataset)
-    train, data, appearance = config.train, config.data, config.model.appearance
-    begun = setup.check_run(run, config, *SECTIONS, resume=resume)
     baselines = _baselines(config)
-    photos = setup.training_photos(config, dataset)
+    run = begin("joint", config, dataset, folder, device, resume=resume)
+    train, data, appearance, photos = run.config.train, run.config.data, run.config.model.appearance, run.photos
     for baseline, name in zip(baselines, train.teachers, strict=True):
         _require_same_people(baseline, name, photos.identities)
 
-    seed = seed_of(train.seed, "joint")
-    torch.manual_seed(seed_of(seed, "weights"))
-    net = DGNet(config, len(photos.identities))
-    if not begun:
-        source = train.teachers[0] if appearance.weights == "teacher" else appearance.weights
-        pretrained(net.appearance.backbone, source)
-    net = setup.placed(net, device)
-    distributed.broadcast(net)
+    net = run.network(DGNet, train.teachers[0] if appearance.weights == "teacher" else appearance.weights)
     teacher = None
     if baselines:
         networks = [baseline.net for baseline in baselines]
-        teacher = setup.placed(Teacher(networks, batch_statistics=appearance.train_bn), device)
+        teacher = placed(Teacher(networks, batch_statistics=appearance.train_bn), run.device)
     perceptual = None
     if config.loss.perceptual:
-        perceptual = Perceptual().to(device)
+        perceptual = Perceptual().to(run.device)
         perceptual_weights(perceptual, config.loss.perceptual_weights)
 
-    optimizers = joint_optimizers(net, train, device)
+    optimizers = joint_optimizers(net, train, run.device)
     chance, coins = torch.Generator(), torch.Generator()
     erase = partial(random_erasing, generator=chance, probability=data.erasing) if data.erasing else None
-    step = JointStep(net, teacher, config, optimizers, chance, erase, perceptual, coins=coins)
+    step = JointStep(net, teacher, run.config, optimizers, chance, erase, perceptual, coins=coins)
 
     def iterate(batch: Batch, iteration: int) -> Line:
-        chance.manual_seed(seed_of(seed, "images", iteration, distributed.rank()))
-        coins.manual_seed(seed_of(seed, "coin", iteration))  # the same in every process: all tune the same network
+        chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
+        coins.manual_seed(seed_of(run.seed, "coin", iteration))  # the same in every process: all tune the same network
         outcome = step(batch.x, batch.x_pos, batch.y, iteration)
         return outcome._asdict()
 
@@ -82,32 +78,15 @@ def train_joint(
         photos.images,
         photos.classes.numpy(),
         train.half_batch,
-        seed_of(seed, "photos", distributed.rank()),
+        seed_of(run.seed, "photos", distributed.rank()),
         Augment(data.flip, data.pad),
-        device,
-        setup.order(config, photos),
-        prefetch=int(device.type == "cuda"),  # on a CPU the step itself needs every core
+        run.device,
+        order(run.config, photos),
+        prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
     )
-    plan = Plan(
-        run=run,
-        iterations=train.iterations,
-        length_key="train.iterations",
-        seed=seed,
-        checkpoint_every=train.checkpoint_every,
-        keep=train.keep,
-        log_every=train.log_every,
-        title="DG-Net",
-        resume_command=setup.resume_command("joint", run, device),
-        fingerprint={
-            **setup.computed(config, *SECTIONS),
-            "training images": photos.summary,
-            "teachers": [baseline.hash[:12] for baseline in baselines],
-            "processes": distributed.count(),
-        },
-        tensorboard=train.tensorboard,
-    )
-    loop = Loop(plan, net, optimizers, stream, iterate)
-    return setup.carry_out(loop, config, "joint", photos.identities, begun=begun, resume=resume)
+    hashes = [baseline.hash[:12] for baseline in baselines]
+    plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, teachers=hashes)
+    return run.carry_out(Loop(plan, net, optimizers, stream, iterate))
 
 
 def _require_sense(config: Config) -> None:

@@ -14,7 +14,7 @@ from dgnet.datasets.read import of_config
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.images.store import ImageStore
-from dgnet.train.setup import Photos, order, training_photos
+from dgnet.train.photos import Photos, order, training_photos
 
 CLASSES, CAMERAS = [0, 0, 0, 1, 1, 1, 2, 2, 2], [1, 2, 2, 1, 2, 2, 1, 2, 2]
 

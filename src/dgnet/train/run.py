@@ -1,11 +1,15 @@
-"""What both trainings begin and end with: the training photos, the folder of the run, the finished weights."""
+"""A training's run: what every training begins with and ends with, and the folder that holds what it made.
+
+run = begin("teacher", config, dataset, folder, device)   looks at everything, writes nothing
+net = run.network(build, weights)                          the same in every process
+run.carry_out(Loop(run.plan(...), net, ...))               trains, saves, writes the finished weights
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +17,22 @@ from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 
 from dgnet import console
 from dgnet.config import Config, load, to_dict, to_yaml
-from dgnet.datasets.records import UNKNOWN_CAMERA, Dataset, Ints, labels
+from dgnet.datasets.records import Dataset
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
-from dgnet.images.store import ImageStore
+from dgnet.models.dgnet import DGNet
+from dgnet.models.teacher import Baseline
 from dgnet.train import checkpoint, distributed
-from dgnet.train.batches import Order, camera_balanced, identity_balanced
-from dgnet.train.loop import CHECKPOINTS, Loop
+from dgnet.train.chance import seed_of
+from dgnet.train.loop import CHECKPOINTS, Loop, Plan
+from dgnet.train.photos import Photos, training_photos
 from dgnet.weights import files
+from dgnet.weights.pretrained import pretrained
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
 FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
@@ -33,64 +40,104 @@ FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterati
 
 LENGTHS = ("train.iterations", "teacher.epochs")  # may grow when a run is continued, but say what a finished one is
 
-Net = TypeVar("Net", bound=nn.Module)
+SECTIONS: dict[files.Kind, tuple[str, ...]] = {
+    "teacher": ("data", "teacher"),
+    "joint": ("data", "model", "loss", "train"),
+}
+"""Of the configuration: what the numbers of each training depend on."""
+
+
+Net = TypeVar("Net", Baseline, DGNet)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Photos:
-    """The training photos of a run."""
+class Run:
+    """A training that may begin: everything outside has been read and fits together. `begin` makes one."""
 
-    images: ImageStore
-    classes: Tensor  # [N], 0 to K - 1
-    cameras: Ints  # [N], -1 where unknown
-    identities: list[int]  # [K], the data set's own numbers
-    summary: str
-    """In words and as a hash of names and identities: two sets with the same summary train the same."""
+    kind: files.Kind
+    folder: Path
+    config: Config
+    """As it is recorded: every path in full."""
+    device: torch.device
+    photos: Photos
+    resume: bool
+    """Whether the folder may hold a run."""
+    begun: bool
+    """Whether it holds a checkpoint to go on from."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything that this training draws."""
+        own = self.config.train if self.kind == "joint" else self.config.teacher
+        return seed_of(own.seed, self.kind)
+
+    def network(self, build: Callable[[Config, int], Net], weights: str) -> Net:
+        """The network for the people of this run, its backbone from `weights`; placed, and alike in every process."""
+        torch.manual_seed(seed_of(self.seed, "weights"))
+        net = build(self.config, len(self.photos.identities))
+        if not self.begun:
+            pretrained(net.backbone, weights)
+        net = placed(net, self.device)
+        distributed.broadcast(net)
+        return net
+
+    def plan(self, iterations: int, checkpoint_every: int, log_every: int, **inputs: object) -> Plan:
+        """How long to train and what to leave behind; `inputs` are files that a continued run must have again."""
+        title, length_key = {"joint": ("DG-Net", "train.iterations"), "teacher": ("teacher", "teacher.epochs")}[
+            self.kind
+        ]
+        return Plan(
+            run=self.folder,
+            iterations=iterations,
+            length_key=length_key,
+            seed=self.seed,
+            checkpoint_every=checkpoint_every,
+            keep=self.config.train.keep,
+            log_every=log_every,
+            title=title,
+            resume_command=resume_command(self.kind, self.folder, self.device),
+            fingerprint={
+                **computed(self.config, self.kind),
+                "training images": self.photos.summary,
+                **inputs,
+                "processes": distributed.count(),
+            },
+            tensorboard=self.config.train.tensorboard,
+        )
+
+    def carry_out(self, loop: Loop[Any]) -> Path | None:
+        """Train in the folder, alone there; returns the file of the finished weights, or None if interrupted."""
+        with alone(self.folder, resume=self.resume):
+            if self.begun:
+                loop.resume()
+            write_config(self.folder, self.config)
+            if not loop.run():
+                return None
+            file = self.folder / files.FILE_OF[self.kind]
+            if distributed.rank() == 0:
+                files.save_model(file, loop.module, self.config, self.kind, self.photos.identities)
+            distributed.wait()
+        return file
 
 
-def placed(net: Net, device: torch.device) -> Net:
+def begin(
+    kind: files.Kind, config: Config, dataset: Dataset, folder: Path, device: torch.device, *, resume: bool = False
+) -> Run:
+    """Look at the folder, decode the training photos; writes nothing.
+
+    Raises `UserError` for whatever in the configuration, the data or the folder doesn't fit together.
+    """
+    device = distributed.start(device)
+    config = recorded(config, dataset)
+    begun = check_run(folder, config, kind, resume=resume)
+    return Run(kind, folder, config, device, training_photos(config, dataset), resume, begun)
+
+
+def placed(net: Module, device: torch.device) -> Module:
     """`net` itself, on the device, laid out for its convolutions (channels last)."""
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch's annotations
     return net
-
-
-def training_photos(config: Config, dataset: Dataset) -> Photos:
-    """Decode (or map from the cache) the training images, and number the identities from 0.
-
-    Raises `UserError` if there are no training images or fewer than two identities.
-    """
-    dataset.require("train")
-    data = config.data
-    cache = Path(data.cache) if data.cache else None
-    people = dataset.train.subset(dataset.train.identities > 0)
-    store = ImageStore(people.paths, data.height, data.width, cache, data.on_unreadable)
-    people = people.subset(store.kept)
-    classes, identities = labels(people.identities)
-    if len(identities) < 2:
-        raise UserError(f"{dataset.root}: training images of {len(identities)} identity; training needs two or more")
-    digest = hashlib.sha256()
-    for path, identity in zip(people.paths, people.identities, strict=True):
-        digest.update(f"{path.name} {identity}\n".encode())
-    summary = f"{len(people)} of {len(identities)} people ({digest.hexdigest()[:8]})"
-    return Photos(store, torch.from_numpy(classes), people.cameras, identities, summary)
-
-
-def order(config: Config, photos: Photos) -> Order | None:
-    """How a half-batch takes the photos; None is the published order. Raises `UserError` if it cannot be had."""
-    train = config.train
-    if train.sampling == "shuffled":
-        return None
-    if train.sampling == "identity_balanced":
-        people, rest = divmod(train.half_batch, train.photos_per_identity)
-        if rest:
-            raise UserError(
-                f"train.half_batch = {train.half_batch}: not a multiple of train.photos_per_identity = "
-                f"{train.photos_per_identity}"
-            )
-        return identity_balanced(photos.classes.numpy(), people, train.photos_per_identity)
-    if (photos.cameras == UNKNOWN_CAMERA).any():
-        raise UserError("train.sampling = camera_balanced: the cameras of the training images are not known")
-    return camera_balanced(photos.cameras, train.half_batch)
 
 
 def recorded(config: Config, dataset: Dataset) -> Config:
@@ -151,11 +198,11 @@ def alone(run: Path, *, resume: bool) -> Iterator[None]:
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
+def check_run(run: Path, config: Config, kind: files.Kind, *, resume: bool) -> bool:
     """Whether the folder `run` holds a checkpoint to continue from; writes nothing.
 
     Raises `UserError` if a new run's folder holds a run already, or if one to continue doesn't, or was started with
-    other values in `sections`.
+    other values of what it depends on.
     """
     written = run / "config.yaml"
     begun = bool(checkpoint.in_folder(run / CHECKPOINTS))
@@ -165,18 +212,18 @@ def check_run(run: Path, config: Config, *sections: str, resume: bool) -> bool:
         return False
     if not written.exists():
         raise UserError(f"{run}: no run to resume here (no config.yaml)")
-    before = computed(load(written), *sections)
-    for key, value in computed(config, *sections).items():
+    before = computed(load(written), kind)
+    for key, value in computed(config, kind).items():
         if before.get(key) != value:
             raise UserError(f"{run}: was started with {key} = {before.get(key)}, not {value}; it cannot change midway")
     return begun
 
 
-def require_same(run: Path, config: Config, *sections: str) -> None:
+def require_same(run: Path, config: Config, dataset: Dataset, kind: files.Kind) -> None:
     """Raises `UserError` if the finished run in the folder `run` was trained with other values, lengths included."""
-    before, now = flat(to_dict(load(run / "config.yaml"))), flat(to_dict(config))
+    before, now = flat(to_dict(load(run / "config.yaml"))), flat(to_dict(recorded(config, dataset)))
     for key, value in now.items():
-        if key.startswith(sections) and (key not in FREE or key in LENGTHS) and before[key] != value:
+        if key.startswith(SECTIONS[kind]) and (key not in FREE or key in LENGTHS) and before[key] != value:
             raise UserError(
                 f"{run}: was trained with {key} = {before[key]}, not {value}; name another folder, or remove this one"
             )
@@ -193,27 +240,6 @@ def write_config(run: Path, config: Config) -> None:
             raise UserError(f"{run}: cannot be written ({error}); choose another run folder") from error
 
 
-def carry_out(
-    loop: Loop[Any], config: Config, kind: files.Kind, identities: Sequence[int], *, begun: bool, resume: bool
-) -> Path | None:
-    """Train in the run's folder, alone there; returns the file of the finished weights, or None if it was interrupted.
-
-    `begun` says whether there is a checkpoint to go on from, `resume` whether the folder may hold a run.
-    """
-    run = loop.plan.run
-    with alone(run, resume=resume):
-        if begun:
-            loop.resume()
-        write_config(run, config)
-        if not loop.run():
-            return None
-        file = run / files.FILE_OF[kind]
-        if distributed.rank() == 0:
-            files.save_model(file, loop.module, config, kind, identities)
-        distributed.wait()
-    return file
-
-
 def resume_command(training: str, run: Path, device: torch.device) -> str:
     """What to type to continue the `training` (teacher or joint) in the folder `run`."""
     command = f"dgnet train {training} {shlex.quote(str(run))} --resume"
@@ -222,9 +248,10 @@ def resume_command(training: str, run: Path, device: torch.device) -> str:
     return command if device.type == device_named("auto").type else f"{command} --device {device}"
 
 
-def computed(config: Config, *sections: str) -> dict[str, object]:
-    """The values in `sections` of the configuration on which the numbers of a run depend, by key path."""
-    return {key: value for key, value in flat(to_dict(config)).items() if key.startswith(sections) and key not in FREE}
+def computed(config: Config, kind: files.Kind) -> dict[str, object]:
+    """The values of the configuration on which the numbers of such a run depend, by key path."""
+    values = flat(to_dict(config))
+    return {key: value for key, value in values.items() if key.startswith(SECTIONS[kind]) and key not in FREE}
 
 
 def flat(tree: dict[str, object], path: str = "") -> dict[str, object]:
