@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint docs notebooks clean
 
 # The whole method at a small size: data, teacher, joint training, evaluation, report. Finished stages are kept.
 demo: $(READY)
@@ -23,6 +23,19 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in site/, which opens offline; a link that leads nowhere is an error.
+docs: .venv/.docs-ready
+	rm -rf site .cache
+	$(BIN)/zensical build --strict
+
+# Both notebooks, from the first cell to the last.
+notebooks: .venv/.docs-ready
+	$(BIN)/python notebooks/run.py
+
+.venv/.docs-ready: docs.lock $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs.lock
+	touch .venv/.docs-ready
+
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dgnet needs Python 3.11 or newer; this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,4 +44,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

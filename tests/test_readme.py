@@ -31,7 +31,7 @@ from dgnet.weights.files import save_model
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "dgnet"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEY = re.compile(rf"(?:{'|'.join(config.to_dict(config.Config()))})(?:\.\w+)+(?:=.*)?")
 

@@ -141,10 +141,10 @@ class TwoStreams(Stream[Batch]):
 
     `next(streams)` is a `Batch` [a; b]. Each pass is reshuffled in every epoch and drops its last incomplete
     half-batch. The positive is drawn anew at each access among the other photos of the person, and is the photo itself
-    where there is none. Photos and positives are augmented independently.
+    where there is none. Photos and positives are augmented independently. What is not named below
+    is as in `OneStream`.
 
     Args:
-        images, labels, seed, augment, device, prefetch: as in `OneStream`.
         half_batch: B, photos from each pass.
         order: one epoch of each pass; `shuffled` unless given, then its batches are the half-batches.
 
