@@ -25,7 +25,7 @@ from dgnet.generate.quality import colour_transfer, psnr, ssim
 from dgnet.models.dgnet import DGNet
 from dgnet.pixels import Pixels
 from dgnet.report.page import Report, write_report
-from dgnet.showcase import generated, retrieved
+from dgnet.showcase import explained, generated, retrieved
 from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
@@ -78,6 +78,7 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 
     quality, examples = swap_quality(loaded.net, dataset.query, factors)
+    answers = retrieved(loaded.net, found, dataset, config)
     pictures = generated(loaded.net, dataset.query, config)
     report = Report(
         title="DG-Net on synthetic people",
@@ -91,7 +92,8 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
         reconstructions=pictures.reconstructions,
         appearance=pictures.appearance,
         structure=pictures.structure,
-        retrieval=retrieved(loaded.net, found, dataset, config),
+        retrieval=answers,
+        explained=explained(loaded.net, answers, config),
         cmc={theirs[0].name: theirs[0].cmc[:50], ours[0].name: ours[0].cmc[:50]},
         log=read_log(model.parent / "log.jsonl"),
         teacher_log=read_log(teacher.parent / "log.jsonl"),

@@ -28,6 +28,7 @@ from dgnet.models.appearance import Head
 from dgnet.models.dgnet import Codes, DGNet
 from dgnet.retrieval.decision import Same, judged
 from dgnet.retrieval.exact import best
+from dgnet.retrieval.explain import Explanation, explain
 from dgnet.retrieval.features import extract
 from dgnet.retrieval.matches import Match
 from dgnet.retrieval.scores import unit, weigh
@@ -137,8 +138,7 @@ class Model:
     @property
     def dimensions(self) -> int:
         """D, the length of a feature."""
-        halved = protocol.has_halves(self.net) and self.config.evaluate.alphas[0] in (0, -1)
-        return self._width // 2 if halved else self._width
+        return self._width // 2 if self._alpha in (0, -1) else self._width
 
     @property
     def batch(self) -> int:
@@ -149,6 +149,11 @@ class Model:
     def fingerprint(self) -> str:
         """What its features depend on, as one number: galleries and thresholds know the model by it."""
         return fingerprint(self.net, self.config)
+
+    @property
+    def _alpha(self) -> float | None:
+        """What the second half of a feature is weighed by; None for features without halves."""
+        return self.config.evaluate.alphas[0] if protocol.has_halves(self.net) else None
 
     @property
     def _width(self) -> int:
@@ -168,7 +173,7 @@ class Model:
         The dot product of two of them is their likeness, and ranks a gallery as the first row of the evaluation's
         table does: the halves of the feature are weighed by the configuration's first alpha, and mirror images are seen
         too. With `parts`, the halves as they are, each of length 1, side by side: what `dgnet evaluate` weighs by
-        alpha itself (a model without halves gives the same either way).
+        alpha itself (a model with a single head gives the same either way).
 
         Raises:
             UserError: something given is no photo.
@@ -183,9 +188,7 @@ class Model:
         if not len(photos):
             return torch.empty(0, self._width if parts else self.dimensions)
         found = extract(self.net, photos, self.config.evaluate.batch)
-        if parts or not protocol.has_halves(self.net):
-            return found
-        return unit(weigh(found, self.config.evaluate.alphas[0], 0.5), 1)
+        return found if parts else unit(weigh(found, self._alpha, 0.5), 1)
 
     def embed_boxes(self, frame: Photo, boxes: Any, *, parts: bool = False) -> Tensor:
         """Features of the people in one frame: boxes [n, 4], x1, y1, x2, y2 in pixels -> float32 [n, D].
@@ -250,6 +253,24 @@ class Model:
             1.0
         """
         return judged(float(self.embed_person(a)[0] @ self.embed_person(b)[0]), None)
+
+    def explain(self, a: OneOrMore, b: OneOrMore) -> Explanation:
+        """Where the likeness of photos comes from: the share of every place of both in their features' dot product.
+
+        Both of the same length, or one against many. `Explanation.pictures` paints the shares over the photos.
+
+        Raises:
+            UserError: lengths that do not go together, or no photos.
+
+        Example:
+            >>> explained = model.explain("anna.jpg", ["carl.jpg", "dora.jpg"])
+            >>> explained.pictures()[0][1].save("carl_like_anna.png")
+            >>> same = explained.first.sum((1, 2)) + explained.rest[:, 0] - explained.score
+            >>> bool(same.abs().max() < 1e-4)
+            True
+        """
+        first, second = _matched("explain", first=self._photos("a", a), second=self._photos("b", b))
+        return explain(self.net, first, second, self._alpha)
 
     def evaluate(
         self, folder: str | Path | None = None, layout: str = "auto", *, holdout: float | None = None, **options: Any

@@ -26,7 +26,7 @@ from dgnet.logline import LogLine
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline, build_baseline
 from dgnet.report.page import Report, write_report
-from dgnet.showcase import generated, retrieved
+from dgnet.showcase import explained, generated, retrieved
 from dgnet.train import checkpoint
 from dgnet.train.logs import read as read_log
 from dgnet.train.loop import CHECKPOINTS
@@ -215,6 +215,7 @@ def _pictures(run: Run, device: torch.device) -> dict[str, Any]:
         some = _fewer(dataset)
         found = features(net, config, some, device)
         shown["retrieval"] = retrieved(net, found, some, config)
+        shown["explained"] = explained(net, shown["retrieval"], config)
         if len(some.gallery) < len(dataset.gallery):
             shown["searched"] = f"{len(some.gallery)} photos of the gallery, with all of theirs among them"
     return shown

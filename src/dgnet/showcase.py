@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset, Split
@@ -15,6 +16,7 @@ from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 from dgnet.pixels import Pixels
 from dgnet.report.page import Grid, Interpolation, Retrieval
+from dgnet.retrieval.explain import explain
 from dgnet.retrieval.feature_sets import FeatureSet
 from dgnet.retrieval.prepared import Comparison
 
@@ -65,11 +67,24 @@ def retrieved(
 ) -> Retrieval:
     """Some queries of a data set, evenly spread, with their first answers; `found` are its features by `net`."""
     chosen = np.linspace(0, len(dataset.query) - 1, min(queries, len(dataset.query))).astype(np.int64)
-    alpha = config.evaluate.alphas[0] if has_halves(net) else None
-    ranked, correct = retrieve(found, chosen, places, how=Comparison(alpha))
+    ranked, correct = retrieve(found, chosen, places, how=Comparison(_alpha(net, config)))
     full = (ranked >= 0).all(0)  # places that every query has an answer for
     ranked, correct = ranked[:, full], correct[:, full]
     size = (config.data.height, config.data.width)
     answers = edit.read([dataset.gallery.paths[k] for k in ranked.flatten()], *size)
     photos = edit.read([dataset.query.paths[k] for k in chosen], *size)
     return Retrieval(photos.numpy(), answers.view(*ranked.shape, *size, 3).numpy(), correct)
+
+
+def explained(net: DGNet | Baseline, shown: Retrieval, config: Config) -> dict[str, Pixels]:
+    """Queries and first answers, each also with what speaks for and against the match: rows [Q, H, W, 3] by name."""
+    if not shown.ranked.shape[1]:
+        return {}
+    queries, answers = torch.from_numpy(shown.queries), torch.from_numpy(shown.ranked[:, 0].copy())
+    of_query, of_answer = explain(net, queries, answers, _alpha(net, config)).painted()
+    rows = {"query": queries, "what speaks in it": of_query, "first answer": answers, "what speaks in that": of_answer}
+    return {name: row.numpy() for name, row in rows.items()}
+
+
+def _alpha(net: DGNet | Baseline, config: Config) -> float | None:
+    return config.evaluate.alphas[0] if has_halves(net) else None

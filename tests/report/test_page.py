@@ -66,6 +66,7 @@ def full() -> Report:
         appearance=strips,
         structure=strips,
         retrieval=Retrieval(pictures(2), pictures(2, 4), np.array([[1, 0, 1, 0], [0, 0, 0, 0]], bool)),
+        explained={"query": pictures(2), "first answer": pictures(2)},
         cmc={"DG-Net": [0.75, 0.8, 1.0], "Teacher": [0.5, 0.6, 0.9]},
         log=[line(iteration) for iteration in range(1, 11)],
         teacher_log=[
@@ -158,7 +159,7 @@ def test_names_are_text_wherever_they_stand(full: Report) -> None:
 
 def test_every_figure_says_what_it_shows_and_every_drawing_is_sound(full: Report) -> None:
     drawings = list(drawings_of(report.render(full)))
-    assert len(drawings) == 8
+    assert len(drawings) == 9
     for drawing in drawings:
         assert drawing.get("role") == "img"
         assert len(drawing.get("aria-label", "")) > 20

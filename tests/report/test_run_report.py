@@ -51,6 +51,7 @@ def test_a_finished_run_shows_pictures_curves_and_its_evaluations(runs: Path) ->
 def test_a_teacher_shows_its_loss_and_what_it_finds(runs: Path) -> None:
     found, html = shown(runs / "teacher")
     assert found == ["Retrieval", "Losses and weights", "Configuration"]
+    assert "what speaks in it" in html
     assert ">teacher: loss<" in html
     assert "DG-Net (joint" not in html
 

@@ -95,8 +95,11 @@ class AppearanceEncoder(nn.Module):
         logits = tuple(head(part) for head, part in zip(self.heads, parts, strict=True))
         return Appearance(code, logits, self.highest(code) if self.striped else parts[0])
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Per head, its feature of one view [N, width], of any length."""
+        _, pooled = self.pool(x)
+        return [head.feature(part) for head, part in zip(self.heads, pooled, strict=True)]  # type: ignore[operator]
+
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view: every head's feature, each L2-normalised, side by side [N, heads * width]."""
-        _, pooled = self.pool(x)
-        parts = [head.feature(part) for head, part in zip(self.heads, pooled, strict=True)]  # type: ignore[operator]
-        return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
+        return torch.cat([F.normalize(feature, dim=1) for feature in self.features(x)], dim=1)

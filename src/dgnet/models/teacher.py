@@ -39,9 +39,13 @@ class Baseline(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.pool(x))  # type: ignore[no-any-return]
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The feature of one view [N, head_width], of any length; a list, as E_a has one per head."""
+        return [self.head.feature(self.pool(x))]
+
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view, L2-normalised [N, head_width]."""
-        return F.normalize(self.head.feature(self.pool(x)), dim=1)
+        return F.normalize(self.features(x)[0], dim=1)
 
 
 def build_baseline(config: Config, classes: int) -> Baseline:

@@ -77,6 +77,8 @@ class Report:
     retrieval: Retrieval | None = None
     searched: str = "the gallery"
     """What the answers of `retrieval` were looked for in."""
+    explained: Mapping[str, Pixels] = field(default_factory=dict)
+    """Rows [Q, H, W, 3] by name: queries and first answers, with what their likeness comes from painted over them."""
     cmc: Mapping[str, Sequence[float] | npt.NDArray[np.float64]] = field(default_factory=dict)
     """Curves [G] by model."""
     log: Sequence[LogLine] = ()
