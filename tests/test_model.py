@@ -405,7 +405,7 @@ def test_codes_may_be_changed_and_those_of_another_shape_are_refused(model: dgne
         (codes.structure, codes.appearance[:, 1:]),
         (codes[0][0], codes[1][0]),
     ):
-        with pytest.raises(UserError, match=r"^decode: codes of .*; \[N, 16, H/4, W/4\] and \[N, 256\] would be"):
+        with pytest.raises(UserError, match=r"^decode: codes of .*; \[N, 16, H/d, W/d\] and \[N, 256\] would be"):
             model.decode(*wrong)
     with pytest.raises(UserError, match=r"^decode: 2 structures and 3 appearances; as many"):
         model.decode(codes.structure, codes.appearance[[0, 0, 0]])
