@@ -14,6 +14,10 @@ from typing import Any
 import torch
 
 from dgnet.cli import main
+from dgnet.gallery import enrol
+from dgnet.gallery.entries import Entry
+from dgnet.gallery.gallery import Gallery
+from dgnet.images.pieces import Piece
 from dgnet.train import checkpoint, distributed
 from dgnet.train.loop import Loop
 
@@ -66,3 +70,41 @@ def save_without_end(folder: Path, size: int, reports: Any) -> None:
         checkpoint.save(checkpoint.of_iteration(folder, number), tree)
         reports.send(number)
         checkpoint.prune(folder, keep=2)
+
+
+def entries_of(number: int, count: int = 20) -> tuple[list[Entry], torch.Tensor]:
+    """The entries that a writer adds as its change `number`, and their features [count, 8]."""
+    entries = [Entry((Piece(Path(f"/photos/{number}/{n}.jpg")),), {"camera": str(number)}) for n in range(count)]
+    features = torch.randn(count, 8, generator=torch.Generator().manual_seed(number))
+    return entries, features / features.norm(dim=1, keepdim=True)
+
+
+def change_without_end(folder: Path, first: int, compacting: bool, reports: Any) -> None:
+    """Add to a gallery, remove every third change again and, if asked, compact it each time; report what is done."""
+    torch.set_num_threads(1)
+    gallery = Gallery(folder)
+    number = first
+    while True:
+        gallery.add(*entries_of(number))
+        reports.send(("added", number))
+        if number % 3 == 0:
+            reports.send(("removing", number))
+            gallery.remove([f"/photos/{number}"])
+            reports.send(("removed", number))
+        if compacting:
+            gallery.compact()
+            reports.send(("compacted", number))
+        number += 1
+
+
+def build_in_small_steps(arguments: list[str], output: Path) -> None:
+    """`dgnet gallery build ...` with a commit after every 32 entries."""
+    enrol.COMMIT = 32
+    command(arguments, output, {})
+
+
+def hold(folder: Path, reports: Any) -> None:
+    """Be a gallery's writer until killed."""
+    with Gallery(folder).writing():
+        reports.send("holding")
+        reports.poll(PATIENCE)

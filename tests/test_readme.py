@@ -227,7 +227,7 @@ def test_the_example_of_a_model_in_python_runs(tmp_path: Path, monkeypatch: pyte
     for name, photo in zip(("anna", "carl", "dora"), people, strict=False):
         shutil.copy(photo, tmp_path / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    (example,) = (b for b in blocks(ROOT / "docs" / "recipes.md", "python") if "dgnet.load" in b.text)
+    (example,) = (b for b in blocks(ROOT / "docs" / "recipes.md", "python") if "model.decode" in b.text)
     frame = np.zeros((60, 80, 3), np.uint8)
     known: dict[str, Any] = {"photos": people[0].parent, "frame": frame, "boxes": [[1, 2, 30, 50], [40, 0, 99, 60]]}
     exec(compile(example.text.replace("/data/shop", "shop"), "recipes.md", "exec"), known)
@@ -235,6 +235,20 @@ def test_the_example_of_a_model_in_python_runs(tmp_path: Path, monkeypatch: pyte
     assert [len(known[name]) for name in ("pictures", "strip")] == [2, 5]
     assert 0 <= known["first"].mAP_standard <= 1
     assert Path("anna.safetensors").is_file()
+
+
+def test_the_example_of_a_gallery_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = config.load("tiny")
+    save_model(tmp_path / "runs" / "market" / "joint" / "model.safetensors", DGNet(tiny, 3).eval(), tiny, "joint", [])
+    synthesize(tmp_path / "shop", identities=4, test_identities=2, images_per_camera=2, height=32, width=16)
+    (tmp_path / "shop" / "query").rename(tmp_path / "photos")
+    shutil.copy(sorted((tmp_path / "photos").glob("*.jpg"))[0], tmp_path / "anna.jpg")
+    monkeypatch.chdir(tmp_path)
+    (example,) = (b for b in blocks(ROOT / "docs" / "recipes.md", "python") if "model.gallery" in b.text)
+    known: dict[str, Any] = {}
+    exec(compile(example.text, "recipes.md", "exec"), known)
+    assert known["matches"][0].place == 1
+    assert known["matches"][0].about["camera"] == "3"
 
 
 # docs/method.md

@@ -20,6 +20,8 @@ from dgnet.evaluate import protocol
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded, local_file
 from dgnet.gallery.embedding import embedded, left_out
+from dgnet.gallery.gallery import Gallery
+from dgnet.gallery.store import Precision, Store
 from dgnet.generate import edit
 from dgnet.generate.dataset import folder
 from dgnet.images.inputs import Photo, Photos, crop, pixels
@@ -271,6 +273,29 @@ class Model:
         """
         first, second = _matched("explain", first=self._photos("a", a), second=self._photos("b", b))
         return explain(self.net, first, second, self._alpha)
+
+    def gallery(self, folder: str | Path, *, precision: Precision = "float32") -> Gallery:
+        """The gallery in a folder, to be searched and added to (`dgnet.gallery.enrol.enrol`); a new one where none is.
+
+        Raises:
+            UserError: the gallery of another model, or a folder that holds something else.
+
+        Example:
+            >>> from dgnet.gallery.enrol import enrol
+            >>> from dgnet.gallery.entries import of_images
+            >>> gallery = model.gallery("gallery")
+            >>> enrol(gallery, model, of_images(["people"])).unreadable
+            0
+            >>> gallery.search(model.embed_person("anna.jpg"), top=3)[0].place
+            1
+        """
+        if not Store(folder).begun:
+            return Gallery.create(
+                folder, model=self.fingerprint, made_by=self.name, dimensions=self.dimensions, precision=precision
+            )
+        found = Gallery(folder)
+        found.require(self.fingerprint, self.name)
+        return found
 
     def evaluate(
         self, folder: str | Path | None = None, layout: str = "auto", *, holdout: float | None = None, **options: Any

@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, generate, look, search, train, weights
+from dgnet.cli import data, evaluate, gallery, generate, look, search, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -29,6 +29,7 @@ app.command(generate.app, name="generate")
 app.command(search.embed)
 app.command(search.search)
 app.command(search.same)
+app.command(gallery.app, name="gallery")
 app.command(weights.app, name="weights")
 app.command(look.report)
 
