@@ -25,8 +25,8 @@ lint: $(READY)
 
 # The documentation as a site in site/, which opens offline; a link that leads nowhere is an error.
 docs: .venv/.docs-ready
-	rm -rf site .cache
-	$(BIN)/zensical build --strict
+	rm -rf site
+	$(BIN)/zensical build --clean --strict
 
 # Both notebooks, from the first cell to the last.
 notebooks: .venv/.docs-ready
