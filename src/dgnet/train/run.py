@@ -32,7 +32,7 @@ from dgnet.train.chance import seed_of
 from dgnet.train.loop import CHECKPOINTS, Loop, Plan
 from dgnet.train.photos import Photos, training_photos
 from dgnet.weights import files
-from dgnet.weights.pretrained import pretrained
+from dgnet.weights.pretrained import WORDS, pretrained
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
 FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
@@ -154,8 +154,8 @@ def recorded(config: Config, dataset: Dataset) -> Config:
     return replace(
         config,
         data=data,
-        model=replace(config.model, appearance=replace(appearance, weights=in_full(appearance.weights))),
-        teacher=replace(config.teacher, weights=in_full(config.teacher.weights)),
+        model=replace(config.model, appearance=replace(appearance, weights=source_in_full(appearance.weights))),
+        teacher=replace(config.teacher, weights=source_in_full(config.teacher.weights)),
         train=replace(config.train, teachers=tuple(map(in_full, config.train.teachers))),
     )
 
@@ -164,6 +164,11 @@ def in_full(path: str | Path) -> str:
     """A path from the root on; a word that is no file or folder here, such as `imagenet` or a URL, as it is."""
     here = expanded(path)
     return str(here.absolute()) if here.exists() else str(path)
+
+
+def source_in_full(weights: str) -> str:
+    """Where weights come from: a path from the root on; a word, even where a file or folder has that name, as it is."""
+    return weights if weights in WORDS else in_full(weights)
 
 
 @contextmanager

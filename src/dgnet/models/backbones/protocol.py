@@ -8,12 +8,21 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from dgnet.config import BackboneName
+from dgnet.models.backbones.efficientnet_lite import MULTIPLES, EfficientNetLite
 from dgnet.models.backbones.resnet import DEPTHS, ResNet
 
 
 class Backbone(Protocol):
-    """x [N, 3, H, W], normalised -> map [N, channels, H / stride, W / stride]."""
+    """x [N, 3, H, W] -> map [N, channels, H / stride, W / stride].
 
+    x is normalised with ImageNet's mean and deviation, as all pictures in dgnet are, generated ones too. A backbone
+    whose published weights know another scaling converts x itself (`scaling.Rescale`): that is no matter of the data.
+    """
+
+    name: str
+    """As in the configuration."""
+    width: int
+    """64 is the published one; another scales all channels by width / 64, and fits no published weights."""
     channels: int
     stride: int
 
@@ -24,17 +33,22 @@ class Backbone(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-Family = ResNet
-"""Any of the classes that meet `Backbone`, for type checkers: `ResNet | MobileNet` once there is a second."""
+Family = ResNet | EfficientNetLite
+"""Any of the classes that meet `Backbone`, for type checkers."""
 
 
 def _resnet(name: str) -> Callable[[int, int], Family]:
     return lambda width, last_stride: ResNet(name, last_stride=last_stride, width=width)
 
 
+def _efficientnet_lite(name: str) -> Callable[[int, int], Family]:
+    return lambda width, last_stride: EfficientNetLite(name, last_stride=last_stride, width=width)
+
+
 BACKBONES: dict[str, Callable[[int, int], Family]] = {
     **{name: _resnet(name) for name in DEPTHS},
     **{f"{name}_ibn_a": _resnet(f"{name}_ibn_a") for name in DEPTHS},
+    **{name: _efficientnet_lite(name) for name in MULTIPLES},
 }
 """By name: a function of the width and the last stage's stride."""
 

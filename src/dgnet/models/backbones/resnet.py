@@ -90,6 +90,7 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str = "resnet50", *, last_stride: int = 1, width: int = 64) -> None:
         super().__init__()
+        self.name, self.width = name, width
         ibn = name.endswith("_ibn_a")
         block, depths = DEPTHS[name.removesuffix("_ibn_a")]
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
