@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from dgnet import console
 from dgnet.config import Config, to_yaml
 from dgnet.datasets.read import read_dataset
-from dgnet.datasets.records import Dataset, Split
+from dgnet.datasets.records import Dataset
 from dgnet.device import device_named
-from dgnet.drawn.dataset import Factors, swap_truth, synthesize
+from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.protocol import evaluate_network, features
-from dgnet.generate import edit
-from dgnet.generate.quality import colour_transfer, psnr, ssim
+from dgnet.generate.quality import swap_quality
 from dgnet.models.dgnet import DGNet
-from dgnet.pixels import Pixels
 from dgnet.report.page import Report, write_report
 from dgnet.showcase import explained, generated, retrieved
 from dgnet.train.baseline import train_baseline
@@ -31,8 +24,6 @@ from dgnet.train.joint import train_joint
 from dgnet.train.logs import read as read_log
 from dgnet.train.run import require_same
 from dgnet.weights.files import Loaded, load_joint, load_teacher
-
-SWAPS = 240  # pairs of held-out people over which the quality of swaps is measured
 
 
 def demo(folder: Path, config: Config, *, identities: int = 150, test_identities: int = 30) -> Path | None:
@@ -104,43 +95,6 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     return path
 
 
-def swap_quality(
-    net: DGNet, held_out: Split, factors: Factors, pairs: int = SWAPS, seed: int = 0
-) -> tuple[dict[str, Mapping[str, float]], dict[str, Pixels]]:
-    """How close G(s_i, f_j) comes to the drawing of structure i in appearance j.
-
-    The pairs are drawn from `held_out` photos of different people. The generator is compared with photo i itself, and
-    with photo i whose channels are given the mean and deviation of photo j.
-
-    Returns:
-        PSNR (dB) and SSIM by method, and some of the pictures by row.
-    """
-    rng = np.random.default_rng(seed)
-    size = (factors.recipe["height"], factors.recipe["width"])
-    i, j = rng.integers(len(held_out), size=(2, 4 * pairs))
-    different = np.flatnonzero(held_out.identities[i] != held_out.identities[j])[:pairs]
-    i, j = i[different], j[different]
-    structure = edit.read([held_out.paths[k] for k in i], *size)
-    appearance = edit.read([held_out.paths[k] for k in j], *size)
-    drawn = [swap_truth(factors, held_out.paths[a], held_out.paths[b]) for a, b in zip(i, j, strict=True)]
-    truth = torch.from_numpy(np.stack(drawn))
-
-    methods = {
-        "DG-Net swap": edit.swap(net, structure, appearance)[0],
-        "copy of the structure image": structure,
-        "per-channel colour transfer": _to_bytes(colour_transfer(_unit(structure), _unit(appearance))),
-    }
-    quality: dict[str, Mapping[str, float]] = {
-        name: {
-            "PSNR": float(psnr(_unit(pictures), _unit(truth)).mean()),
-            "SSIM": float(ssim(_unit(pictures), _unit(truth)).mean()),
-        }
-        for name, pictures in methods.items()
-    }
-    rows = {"structure": structure, "appearance": appearance, **methods, "ground truth": truth}
-    return quality, {name: pictures[:10].numpy() for name, pictures in rows.items()}
-
-
 def _facts(dataset: Dataset, loaded: Loaded[DGNet], seconds: float) -> dict[str, str]:
     splits = ", ".join(f"{len(split)} {name.replace('_', '-')}" for name, split in dataset.splits.items())
     return {
@@ -168,12 +122,3 @@ def _trained(file: Path | None) -> bool:
 
 def _begun(file: Path) -> bool:
     return (file.parent / "config.yaml").exists()
-
-
-def _unit(pictures: Tensor) -> Tensor:
-    """uint8 [N, H, W, 3] -> float [N, 3, H, W] in [0, 1]"""
-    return pictures.permute(0, 3, 1, 2).float() / 255
-
-
-def _to_bytes(pictures: Tensor) -> Tensor:
-    return (pictures * 255).round().byte().permute(0, 2, 3, 1)
