@@ -8,15 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from command import Run
 from PIL import Image
 
-from dgnet import __version__, cli, config
+from dgnet import __version__, config
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.images import sheets
@@ -27,44 +27,6 @@ from dgnet.weights import files as weights
 from dgnet.weights import published
 
 TINY = ("--config", "tiny", "--device", "cpu")
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`dgnet ARGUMENTS` in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main([str(argument) for argument in arguments])
-        assert isinstance(left.value.code, int)
-        return Said(left.value.code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
-    """`dgnet ARGUMENTS` that must end with exit code 2 and one line, which is returned without its `error: `."""
-
-    def call(*arguments: object) -> str:
-        said = run(*arguments)
-        assert said.code == 2, said
-        assert said.out == ""
-        (line,) = (line for line in said.err.splitlines() if line.startswith("error: "))
-        assert said.err.endswith(f"{line}\n"), said.err  # nothing after it: no traceback
-        return line.removeprefix("error: ")
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import code_of
 
-from dgnet import cli
 from dgnet import demo as stages
 from dgnet.train import logs
 from dgnet.train.step import JointStep
@@ -21,12 +21,6 @@ SMALLEST = (
     "teacher.batch=8", "loss.warm_up={start: 1, per_iteration: 1}", "loss.teacher_warm_up={start: 1, per_iteration: 1}",
     "--identities", "6", "--test-identities", "3",
 )  # fmt: skip
-
-
-def run(*arguments: object) -> Any:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    return left.value.code
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -51,13 +45,13 @@ def test_stopped_continued_and_called_again(
         return step(self, *batch)
 
     monkeypatch.setattr(JointStep, "__call__", stopped)
-    assert run("demo", folder, *SMALLEST) == 130
+    assert code_of("demo", folder, *SMALLEST) == 130
     monkeypatch.undo()
     assert (folder / "teacher" / "teacher.safetensors").exists()
     assert not (folder / "report.html").exists()
 
     # What is left of a stopped stage can be continued on its own, too: it knows its data and its teacher.
-    assert run("train", "joint", folder / "joint", "--resume") == 0
+    assert code_of("train", "joint", folder / "joint", "--resume") == 0
     assert [line["iteration"] for line in logs.read(folder / "joint" / "log.jsonl")] == [1, 2, 3, 4]
     terms = logs.read(folder / "joint" / "log.jsonl")[-1]["terms"]
     assert sorted(terms) == [
@@ -66,7 +60,7 @@ def test_stopped_continued_and_called_again(
     ]  # fmt: skip
 
     capsys.readouterr()
-    assert run("demo", folder, *SMALLEST) == 0
+    assert code_of("demo", folder, *SMALLEST) == 0
     screen = capsys.readouterr().out
     report = (folder / "report.html").read_text()
     for words in ("teacher", "DG-Net, alpha 0.5", "copy of the structure image", "per-channel colour transfer", "PSNR"):
@@ -86,7 +80,7 @@ def test_stopped_continued_and_called_again(
     before = contents(folder)
     monkeypatch.setattr(stages, "train_baseline", refused)
     monkeypatch.setattr(stages, "train_joint", refused)
-    assert run("demo", folder, *SMALLEST) == 0
+    assert code_of("demo", folder, *SMALLEST) == 0
     assert contents(folder) == before
 
 
@@ -104,13 +98,13 @@ def test_a_finished_demo_is_not_reported_under_other_settings(
     finished: Path, change: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(finished)
-    assert run("demo", finished, *SMALLEST, change) == 2
+    assert code_of("demo", finished, *SMALLEST, change) == 2
     assert says in capsys.readouterr().err
     assert contents(finished) == before
 
 
 def test_other_people_are_told_by_number(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", finished, *SMALLEST[:-3], "7", *SMALLEST[-2:]) == 2
+    assert code_of("demo", finished, *SMALLEST[:-3], "7", *SMALLEST[-2:]) == 2
     assert "drawn with identities = 6, not 7" in capsys.readouterr().err
 
 
@@ -118,12 +112,12 @@ def test_stages_of_other_people_are_not_taken_for_these(finished: Path, tmp_path
     folder = tmp_path / "demo"
     shutil.copytree(finished, folder)
     shutil.rmtree(folder / "people")
-    assert run("demo", folder, *SMALLEST[:-3], "9", *SMALLEST[-2:]) == 2
+    assert code_of("demo", folder, *SMALLEST[:-3], "9", *SMALLEST[-2:]) == 2
     assert "trained on other people than those in" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "demo"
-    assert run("demo", folder, *SMALLEST) == 0
+    assert code_of("demo", folder, *SMALLEST) == 0
     return folder

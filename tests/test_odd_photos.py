@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Run
 from PIL import Image
 
-from dgnet import cli, device
+from dgnet import device
 from dgnet.images import decode, store
 
 LAYOUT = "pattern:{camera}/{identity}/*"
@@ -35,16 +36,8 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path / "shop"
 
 
-def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([str(word) for word in words])
-    said = capsys.readouterr()
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code, said.out, said.err
-
-
-def test_all_of_them_are_clean(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run("data", "check", shop, "--layout", LAYOUT, "--cache", tmp_path / "looks", capsys=capsys)
+def test_all_of_them_are_clean(shop: Path, tmp_path: Path, run: Run) -> None:
+    code, out, err = run("data", "check", shop, "--layout", LAYOUT, "--cache", tmp_path / "looks")
     assert (code, err) == (0, "")
     assert "clean (32 images" in out
 
@@ -75,7 +68,7 @@ def test_one_that_cannot_be_used_is_named_and_nothing_is_begun(
     told: str,
     shop: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decode, "MOST_PIXELS", 1_000_000)
@@ -83,7 +76,6 @@ def test_one_that_cannot_be_used_is_named_and_nothing_is_begun(
     spoil(odd)
     code, out, _ = run(
         "data", "check", shop, "--layout", LAYOUT, "--cache", tmp_path / "looks", "--json", tmp_path / "found.json",
-        capsys=capsys,
     )  # fmt: skip
     assert code == 1
     assert str(odd.relative_to(shop)) in out
@@ -93,7 +85,7 @@ def test_one_that_cannot_be_used_is_named_and_nothing_is_begun(
         "train", "teacher", tmp_path / "run", "--config", "tiny", f"data.root={shop}", f"data.layout={LAYOUT}",
         f"data.cache={tmp_path / 'cache'}", "teacher.epochs=1", "--device", "cpu",
     )  # fmt: skip
-    code, _, err = run(*teacher, capsys=capsys)
+    code, _, err = run(*teacher)
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert f"{odd}: " in line
@@ -102,20 +94,18 @@ def test_one_that_cannot_be_used_is_named_and_nothing_is_begun(
     assert not (tmp_path / "run").exists()
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.name != ".lock"] == []
 
-    code, out, err = run(*teacher, "data.on_unreadable=skip", capsys=capsys)
+    code, out, err = run(*teacher, "data.on_unreadable=skip")
     assert code == 0
     assert f"left out 1 of 32 images, which cannot be read: {odd}" in err
     assert (tmp_path / "run" / "teacher.safetensors").is_file()
 
 
-def test_more_photos_than_memory(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_photos_than_memory(shop: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.available_memory is device.available_memory
     monkeypatch.setattr(store, "available_memory", lambda: 1000)
     code, _, err = run(
         "train", "teacher", tmp_path / "run", "--config", "tiny", f"data.root={shop}", f"data.layout={LAYOUT}",
-        "--device", "cpu", capsys=capsys,
+        "--device", "cpu",
     )  # fmt: skip
     assert code == 2
     assert err.splitlines()[-1].endswith("are free; keep them on disk: data.cache=FOLDER (evaluate: --cache FOLDER)")

@@ -7,37 +7,25 @@ import os
 import re
 import unicodedata
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dgnet import cli
 from dgnet.config import Data
 from dgnet.datasets import patterns, tables
 from dgnet.datasets.read import detect, elsewhere, of_config, read_dataset
 from dgnet.datasets.records import hold_out
 from dgnet.errors import UserError
 
-Run = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line as a user has it: exit code, standard output, standard error with its lines unfolded."""
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
-
-    return call
 
 
 def photo(path: Path, seed: int | None = None) -> Path:

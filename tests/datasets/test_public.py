@@ -11,19 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
+from trees import plant
 
 from dgnet.cli.app import main
 from dgnet.datasets.read import detect, read_dataset
 from dgnet.datasets.records import Dataset, concatenate
 from dgnet.errors import UserError
-
-
-def plant(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def write(path: Path, text: str) -> None:

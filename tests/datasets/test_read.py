@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trees import plant
 
 from dgnet.datasets import read as readers
 from dgnet.datasets.official import OFFICIAL, missing
@@ -15,15 +16,6 @@ from dgnet.datasets.records import Dataset, Split
 from dgnet.errors import UserError
 
 Tree = Callable[..., Path]
-
-
-def plant(root: Path, *names: str) -> Path:
-    """Empty files: readers look at names only."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def seen(split: Split | None) -> list[tuple[str, int, int]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import Run, Said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dgnet import cli
 from dgnet import config as configuration
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
@@ -23,18 +22,15 @@ from dgnet.retrieval.feature_sets import Features, FeatureSet, load_features
 from dgnet.retrieval.scores import exact_products
 from dgnet.weights.files import save_model
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """In an empty folder, and what standard error says as one line."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, " ".join(said.err.split())
+    def call(*arguments: object) -> Said:
+        said = run(*arguments)
+        return said._replace(err=" ".join(said.err.split()))
 
     return call
 

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 
 import dgnet
-from dgnet import cli, config
+from dgnet import config
 from dgnet.drawn.dataset import synthesize
 from dgnet.images.inputs import Photos
 from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
 from dgnet.weights.files import save_model
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`dgnet ARGUMENTS` in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main([str(argument) for argument in arguments])
-        assert isinstance(left.value.code, int)
-        return Said(left.value.code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def refused(run: Callable[..., Said]) -> Callable[..., str]:
-    """`dgnet ARGUMENTS` that must end with exit code 2 and one line, which is returned without its `error: `."""
-
-    def call(*arguments: object) -> str:
-        said = run(*arguments)
-        assert said.code == 2, said
-        assert said.err.splitlines()[-1].startswith("error: "), said.err
-        return said.err.splitlines()[-1].removeprefix("error: ")
-
-    return call
 
 
 @pytest.fixture(scope="session")

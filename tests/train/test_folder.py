@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from command import code_of
 
-from dgnet import cli
 from dgnet import config as configuration
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
@@ -20,12 +20,6 @@ from dgnet.train.run import alone
 def people(tmp_path: Path) -> Path:
     synthesize(tmp_path / "people", identities=6, test_identities=2, images_per_camera=2, height=32, width=16)
     return tmp_path / "people"
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    return int(left.value.code or 0)
 
 
 def listing(folder: Path) -> dict[str, int]:
@@ -39,11 +33,11 @@ def test_a_second_training_in_the_folder_is_told_and_writes_nothing(
     words = ("train", "teacher", folder, f"data.root={people}", "--config", "tiny", "--device", "cpu")
     with alone(folder, resume=False):
         before = listing(folder)
-        assert run(*words) == 2
+        assert code_of(*words) == 2
         assert "another training is at work in this folder" in capsys.readouterr().err
         assert listing(folder) == before
     assert list(folder.iterdir()) == []
-    assert run(*words) == 0
+    assert code_of(*words) == 0
     assert {path.name for path in folder.iterdir()} == {
         "checkpoints",
         "config.yaml",
@@ -51,7 +45,7 @@ def test_a_second_training_in_the_folder_is_told_and_writes_nothing(
         "teacher.safetensors",
     }
     with alone(folder, resume=True):
-        assert run("train", "teacher", folder, "--resume") == 2
+        assert code_of("train", "teacher", folder, "--resume") == 2
     assert "another training is at work" in capsys.readouterr().err
 
 
@@ -84,8 +78,10 @@ def test_a_run_is_continued_from_anywhere(people: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     synthesize(tmp_path / "more", identities=6, test_identities=2, images_per_camera=2, height=32, width=16, seed=1)
     data = ("data.root=people", "data.join=[more]", "data.cache=decoded", "--config", "tiny", "--device", "cpu")
-    assert run("train", "teacher", "teacher", *data) == 0
-    assert run("train", "joint", "joint", "train.iterations=2", *data, "--teacher", "teacher/teacher.safetensors") == 0
+    assert code_of("train", "teacher", "teacher", *data) == 0
+    assert (
+        code_of("train", "joint", "joint", "train.iterations=2", *data, "--teacher", "teacher/teacher.safetensors") == 0
+    )
     written = configuration.load(tmp_path / "joint" / "config.yaml")
     assert written.train.teachers == (str(tmp_path / "teacher" / "teacher.safetensors"),)
     assert written.data.root == str(people)
@@ -94,5 +90,5 @@ def test_a_run_is_continued_from_anywhere(people: Path, tmp_path: Path, monkeypa
     assert written.model.appearance.weights == "scratch"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert run("train", "joint", tmp_path / "joint", "train.iterations=4", "--resume") == 0
+    assert code_of("train", "joint", tmp_path / "joint", "train.iterations=4", "--resume") == 0
     assert list((tmp_path / "elsewhere").iterdir()) == []
