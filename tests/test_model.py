@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from acquainted import acquainted
 from PIL import Image
 
 import dgnet
@@ -21,8 +22,6 @@ from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate
 from dgnet.evaluate.protocol import features
-from dgnet.images.inputs import Photos
-from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import build_baseline
 from dgnet.retrieval.feature_sets import FeatureSet
@@ -30,16 +29,6 @@ from dgnet.weights.files import save_model
 
 TINY = configuration.load("tiny")
 HEIGHT, WIDTH = TINY.data.height, TINY.data.width
-
-
-def acquainted(net: torch.nn.Module, people: Path) -> torch.nn.Module:
-    """An untrained network whose batch norms have seen these people, so that it tells photos apart."""
-    x = normalise(Photos(sorted(people.glob("*/*.jpg"))[:32], HEIGHT, WIDTH).all())
-    net.train()
-    with torch.no_grad():
-        for _ in range(30):
-            (net.appearance if isinstance(net, DGNet) else net)(x)
-    return net.eval()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +45,9 @@ def runs(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = configuration.load("tiny", [f"data.root={people}"])
     for name, net in (("joint", DGNet(config, 3)), ("teacher", build_baseline(config, 3))):
         file = {"joint": "model", "teacher": "teacher"}[name]
-        save_model(folder / name / f"{file}.safetensors", acquainted(net, people), config, name, [1, 2, 3])  # type: ignore[arg-type]
+        save_model(
+            folder / name / f"{file}.safetensors", acquainted(net, people, HEIGHT, WIDTH), config, name, [1, 2, 3]
+        )  # type: ignore[arg-type]
     (folder / "begun").mkdir()
     (folder / "begun" / "config.yaml").write_text(configuration.to_yaml(config))
     (folder / "empty").mkdir()

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from acquainted import acquainted
 
 import dgnet
 from dgnet import config
 from dgnet.drawn.dataset import synthesize
-from dgnet.images.inputs import Photos
-from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
 from dgnet.weights.files import save_model
 
@@ -29,15 +28,10 @@ def photos(people: Path) -> list[Path]:
 
 
 def _saved(file: Path, people: Path, seed: int) -> Path:
-    """An untrained network whose batch norms have seen these people, so that it tells photos apart."""
     torch.manual_seed(seed)
     tiny = config.load("tiny", [f"data.root={people}"])
-    net = DGNet(tiny, 4).train()
-    x = normalise(Photos(sorted(people.glob("*/*.jpg"))[:32], tiny.data.height, tiny.data.width).all())
-    with torch.no_grad():
-        for _ in range(30):
-            net.appearance(x)
-    save_model(file, net.eval(), tiny, "joint", [])
+    net = acquainted(DGNet(tiny, 4), people, tiny.data.height, tiny.data.width)
+    save_model(file, net, tiny, "joint", [])
     return file
 
 
