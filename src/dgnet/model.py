@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -13,10 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dgnet import console
 from dgnet.datasets.folders import images_among, images_in
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
+from dgnet.evaluate.calibrate import calibrate
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded, local_file
 from dgnet.gallery.embedding import embedded, left_out
@@ -28,7 +31,8 @@ from dgnet.images.inputs import Photo, Photos, crop, pixels
 from dgnet.images.pieces import Piece
 from dgnet.models.appearance import Head
 from dgnet.models.dgnet import Codes, DGNet
-from dgnet.retrieval.decision import Same, judged
+from dgnet.retrieval import decision
+from dgnet.retrieval.decision import Same, Threshold, judged
 from dgnet.retrieval.exact import best
 from dgnet.retrieval.explain import Explanation, explain
 from dgnet.retrieval.features import extract
@@ -115,6 +119,10 @@ class Model:
     def __init__(self, loaded: Loaded[Any], name: str = "model") -> None:
         self.loaded, self.name = loaded, name
         self.net, self.config, self.identities = loaded.net, loaded.config, loaded.identities
+        try:
+            self._threshold = None if loaded.threshold is None else decision.from_dict(loaded.threshold)
+        except UserError as error:
+            raise UserError(f"{name}: its threshold is damaged ({error}); calibrate it again") from error
 
     def __repr__(self) -> str:
         what = "DG-Net" if self.generates else "teacher, embeds only"
@@ -153,9 +161,33 @@ class Model:
         return fingerprint(self.net, self.config)
 
     @property
+    def threshold(self) -> Threshold | None:
+        """Where likeness begins to mean the same person; `calibrate` finds it, and `save` keeps it. None: unknown.
+
+        Raises:
+            UserError: it was calibrated with another model, or with other weights of this one.
+        """
+        if self._threshold is not None:
+            self._own(self._threshold)
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: Threshold | None) -> None:
+        if threshold is not None:
+            self._own(threshold)
+        self._threshold = threshold
+
+    def _own(self, threshold: Threshold) -> None:
+        if threshold.model != self.fingerprint:
+            raise UserError(
+                f"{self.name}: the threshold {threshold.value:.3f} was calibrated (on {threshold.data}) with another "
+                f"model or other weights, whose likenesses are not these: {decision.HOW_TO}"
+            )
+
+    @property
     def _alpha(self) -> float | None:
         """What the second half of a feature is weighed by; None for features without halves."""
-        return self.config.evaluate.alphas[0] if protocol.has_halves(self.net) else None
+        return protocol.alpha_of(self.net, self.config)
 
     @property
     def _width(self) -> int:
@@ -229,13 +261,16 @@ class Model:
         if top < 1:
             raise UserError(f"top is {top}: 1 or more would be right")
         paths = images_among([where] if isinstance(where, str | Path) else where)
-        one = self.embed_person(query)
+        one, threshold = self.embed_person(query), self.threshold
         read = list(embedded(self, [Piece(path) for path in paths], on_unreadable, "looking"))
         left_out([line for batch in read for line in batch.told], len(paths))
         names = [str(paths[place]) for batch in read for place in batch.places]
         score, place = best(one, torch.cat([batch.features for batch in read]), top)
         ranked = zip(score[0].tolist(), place[0].tolist(), strict=True)
-        return [Match(rank, names[at], value) for rank, (value, at) in enumerate(ranked, start=1)]
+        return [
+            Match(rank, names[at], value, None if threshold is None else threshold.decide(value))
+            for rank, (value, at) in enumerate(ranked, start=1)
+        ]
 
     def embed_person(self, images: OneOrMore) -> Tensor:
         """One feature of one person, float32 [1, D] of length 1: the mean of those of all photos given.
@@ -250,11 +285,13 @@ class Model:
     def same(self, a: OneOrMore, b: OneOrMore) -> Same:
         """Whether two photos show one person; several photos of one person may stand for either.
 
+        `answer` is yes, no or unsure by the model's `threshold`, and None where it has none.
+
         Example:
             >>> round(model.same("anna.jpg", "anna.jpg").score, 3)
             1.0
         """
-        return judged(float(self.embed_person(a)[0] @ self.embed_person(b)[0]), None)
+        return judged(float(self.embed_person(a)[0] @ self.embed_person(b)[0]), self.threshold)
 
     def explain(self, a: OneOrMore, b: OneOrMore) -> Explanation:
         """Where the likeness of photos comes from: the share of every place of both in their features' dot product.
@@ -324,9 +361,56 @@ class Model:
             elsewhere(self.config.data, folder, layout, holdout), "query", "gallery", recorded=folder is None
         )
         protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        if options.get("verification") and options.get("reading", protocol.PLAIN).flip:
+            options["threshold"] = self.threshold
         return protocol.evaluate_network(
             self.net, self.config, dataset, self.device, provenance={"weights": self.loaded.hash}, **options
         )
+
+    def calibrate(
+        self,
+        folder: str | Path | None = None,
+        layout: str = "auto",
+        *,
+        far: float = 1e-3,
+        holdout: float | None = None,
+        reading: protocol.Reading = protocol.PLAIN,
+        draws: int = 1000,
+        seed: int = 0,
+    ) -> Threshold:
+        """Find the model's `threshold` on a data set: the score that a share `far` of pairs of different people exceed.
+
+        Calibrate on people whom the model was not trained on, and report on others: `evaluate` with `verification`
+        says what the threshold is worth on another set. `save` keeps it in the model's file.
+
+        Args:
+            folder, layout, holdout: as for `evaluate`.
+            far: false-accept rate.
+            reading: how photos are read.
+            draws, seed: of the bootstrap over people that gives the threshold's interval.
+
+        Raises:
+            UserError: the folder is no data set, or has too few pairs for such a rate.
+
+        Example:
+            >>> threshold = model.calibrate("people", far=0.05)
+            >>> threshold.low <= threshold.value <= threshold.high
+            True
+            >>> model.same("anna.jpg", "anna.jpg").answer
+            'yes'
+        """
+        from dgnet.datasets.read import elsewhere, of_config
+
+        dataset = of_config(
+            elsewhere(self.config.data, folder, layout, holdout), "query", "gallery", recorded=folder is None
+        )
+        protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        found = protocol.features(self.net, self.config, dataset, self.device, replace(reading, flip=True))
+        self.threshold = calibrate(
+            protocol.as_embedded(found, self._alpha), far, model=self.fingerprint, data=dataset.name, draws=draws,
+            seed=seed,
+        )  # fmt: skip
+        return self.threshold
 
     # Generate
 
@@ -484,7 +568,7 @@ class Model:
     # Keep
 
     def save(self, path: str | Path) -> Path:
-        """Write the weights, with all that `load` needs, to a `.safetensors` file; all or nothing.
+        """Write the weights, with all that `load` needs and the threshold, to a `.safetensors` file; all or nothing.
 
         Raises:
             UserError: another ending, or a place that cannot be written.
@@ -492,7 +576,12 @@ class Model:
         path = expanded(path)
         if path.suffix != ".safetensors":
             raise UserError(f"{path}: weights are written as .safetensors")
-        save_model(path, self.net, self.config, "joint" if self.generates else "teacher", self.identities)
+        kept = self._threshold
+        if kept is not None and kept.model != fingerprint(self.net, self.config):
+            console.warn(f"{path}: written without a threshold, which was calibrated with other weights")
+            kept = None
+        threshold = None if kept is None else kept.to_dict()
+        save_model(path, self.net, self.config, "joint" if self.generates else "teacher", self.identities, threshold)
         return path
 
     def _generator(self, what: str) -> DGNet:

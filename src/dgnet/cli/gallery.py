@@ -147,14 +147,18 @@ def search(
     held = _model_of(found, model, device)
     where = Where(camera, identity, after, before)
     matches = found.search(
-        held.embed_person(query), top, where, threshold=None, reranking=ReRanking() if rerank else None
+        held.embed_person(query), top, where, threshold=held.threshold, reranking=ReRanking() if rerank else None
     )
     if not matches:
         console.notice(f"{gallery}: no entry meets {where}" if where else f"{gallery}: is empty")
-    for line in lines(matches, None):
+    for line in lines(matches, held.threshold):
         console.stdout.print(line)
     if json is not None:
-        save_json(json, matches, query=[str(path) for path in query], gallery=str(gallery), lost=found.lost)
+        threshold = None if held.threshold is None else held.threshold.to_dict()
+        save_json(
+            json, matches, query=[str(path) for path in query], gallery=str(gallery), lost=found.lost,
+            threshold=threshold,
+        )  # fmt: skip
     if sheet is not None:
         from dgnet.gallery.sheet import save_matches
 

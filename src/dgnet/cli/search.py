@@ -1,4 +1,4 @@
-"""`dgnet embed`, `dgnet search`, `dgnet same`: photos compared, without anything prepared."""
+"""`dgnet embed`, `search`, `same`, `calibrate`: photos compared, without anything prepared."""
 
 from __future__ import annotations
 
@@ -80,10 +80,11 @@ def search(
         raise UserError("search: say where to look: a folder, or photos")
     model = load(weights, device)
     matches = model.search([query, *also], where, top, on_unreadable=on_unreadable)
-    for line in lines(matches, None):
+    for line in lines(matches, model.threshold):
         console.stdout.print(line)
     if json is not None:
-        save_json(json, matches, query=[str(path) for path in (query, *also)])
+        threshold = None if model.threshold is None else model.threshold.to_dict()
+        save_json(json, matches, query=[str(path) for path in (query, *also)], threshold=threshold)
     if sheet is not None:
         from dgnet.gallery.sheet import save_matches
 
@@ -105,3 +106,54 @@ def same(weights: Positional[Path], a: Positional[Path], b: Positional[Path], de
 
     console.stdout.print(str(load(weights, device).same(a, b)))
     return 0
+
+
+def calibrate(
+    weights: Positional[str],
+    data: Path | None = None,
+    layout: str = "auto",
+    holdout: float | None = None,
+    far: float = 1e-3,
+    out: Path | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    cache: Path | None = None,
+    on_unreadable: Literal["error", "skip"] = "error",
+    device: str = "auto",
+) -> int:
+    """Find the threshold from which on two photos are taken for one person's, and keep it in the model's file.
+
+    `dgnet same`, `search` and `gallery search` then say yes, no or unsure; `dgnet evaluate --verification` says what
+    the threshold is worth on another data set.
+
+    Args:
+        weights: a run folder, model.safetensors or teacher.safetensors
+        data: the data set's folder, best of people whom the model was not trained on; by default that of the model
+        layout: how it is laid out: auto, market1501, msmt17, ... (docs/datasets.md)
+        holdout: share of its people held out as query and gallery, where it has none; without --data as trained
+        far: false-accept rate: the share of pairs of different people that may be taken for one
+        out: file to write the model with its threshold to; by default its own
+        draws: of the bootstrap that gives the threshold's interval
+        seed: of the bootstrap
+        cache: folder for decoded photos; by default they are kept in memory
+        on_unreadable: stop at photos that cannot be read, or name them and go on without them
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.evaluate.protocol import Reading
+    from dgnet.files import expanded
+    from dgnet.model import load, weights_file
+
+    if out is None:
+        if not expanded(weights).exists():
+            raise UserError(f"{weights}: not a file of yours; --out FILE.safetensors says where to keep the threshold")
+        out = weights_file(weights)
+    model = load(weights, device)
+    found = model.calibrate(
+        data, layout, far=far, holdout=holdout, reading=Reading(True, cache, on_unreadable), draws=draws, seed=seed
+    )
+    interval = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    console.stdout.print(
+        f"threshold {interval} for {found.far:g} false accepts on {found.data} ({found.impostor_pairs} pairs of "
+        f"different people); {100 * found.tar:.2f} % of {found.genuine_pairs} pairs of one person are accepted"
+    )
+    return written(model.save(out))

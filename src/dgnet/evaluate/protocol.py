@@ -14,6 +14,7 @@ from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset, Split
 from dgnet.errors import UserError
+from dgnet.evaluate.decisions import judge
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded
@@ -21,8 +22,10 @@ from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 from dgnet.retrieval import feature_sets
+from dgnet.retrieval.decision import Threshold
 from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.retrieval.features import extract
+from dgnet.retrieval.scores import unit, weigh
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def evaluate_network(
     reading: Reading = PLAIN,
     provenance: dict[str, Any] | None = None,
     save_features: Path | None = None,
+    threshold: Threshold | None = None,
     **options: Any,
 ) -> list[Results]:
     """The test protocol: one result per alpha, in their order; a single one where the feature has no halves.
@@ -59,6 +63,7 @@ def evaluate_network(
         alphas: by default those of the configuration; they mean nothing to a feature without halves.
         reading: how photos are read.
         save_features: a file (.npz) to write the features to, too.
+        threshold: the model's; the first result then says what it is worth here.
         options: those of `evaluate`; ranks and divisor are by default the configuration's.
 
     Raises:
@@ -78,6 +83,8 @@ def evaluate_network(
         provenance={"data": str(dataset.root), "views": _views(reading), **(provenance or {})},
         **{"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor, **options},
     )
+    if threshold is not None:
+        results[0] = replace(results[0], decisions=judge(as_embedded(found, alpha_of(net, config)), threshold))
     left_out = {"unreadable photos left out": unread} if unread else {}
     return [replace(result, protocol=result.protocol | left_out) for result in results]
 
@@ -103,6 +110,20 @@ def features(
         of(many) if many is not None and len(many) else None,
         dataset.words("camera"),
     )
+
+
+def as_embedded(found: FeatureSet, alpha: float | None) -> FeatureSet:
+    """Features whose halves are weighed, and their length made 1, as `Model.embed` gives them."""
+
+    def whole(part: Features) -> Features:
+        return replace(part, features=unit(weigh(part.tensor(), alpha, 0.5), 1))
+
+    return replace(found, query=whole(found.query), gallery=whole(found.gallery), multi_query=None)
+
+
+def alpha_of(net: DGNet | Baseline, config: Config) -> float | None:
+    """What the second half of an embedded feature is weighed by; None for features without halves."""
+    return config.evaluate.alphas[0] if has_halves(net) else None
 
 
 def has_halves(net: DGNet | Baseline) -> bool:

@@ -17,6 +17,7 @@ from rich.table import Table
 import dgnet
 from dgnet import console
 from dgnet.errors import UserError
+from dgnet.evaluate.decisions import Decisions
 from dgnet.evaluate.metrics import Floats, Ints, cumulative_match
 from dgnet.evaluate.verification import Verification
 from dgnet.files import expanded, replacing
@@ -69,6 +70,8 @@ class Results:
     """95 % bootstrap intervals over queries, by the names of `figures`."""
     verification: Verification | None = None
     camera_pairs: list[CameraPair] | None = None
+    decisions: Decisions | None = None
+    """What the model's threshold is worth here, where it has one; of the features that `Model.embed` gives."""
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -117,6 +120,7 @@ class Results:
         if self.verification is not None:
             for rate, share in self.verification.tpr_at.items():
                 rows.append([f"TPR at FPR {rate:g}", percent(share), ""])
+        rows += [] if self.decisions is None else self.decisions.rows()
         rows.append(["queries with an answer / all", f"{self.valid_queries} / {self.queries}", ""])
         made = console.table(self.name or "evaluation", ["", "%", "95 %"], rows)
         options = {"divisor": f"{self.divisor} queries"} | self.protocol
@@ -193,6 +197,8 @@ def _from_json(read: Any) -> Results:
         tests["tpr_at"] = {float(rate): share for rate, share in tests["tpr_at"].items()}
         tests |= {key: np.asarray(tests[key], np.float64) for key in ("curve_fpr", "curve_tpr")}
         read["verification"] = Verification(**tests)
+    if read.get("decisions") is not None:
+        read["decisions"] = Decisions(**read["decisions"])
     if read["camera_pairs"] is not None:
         read["camera_pairs"] = [CameraPair(**pair) for pair in read["camera_pairs"]]
     run = Results(**read)
@@ -210,6 +216,11 @@ def _check(run: Results, figures: Mapping[str, float]) -> None:
         counts += [tests.genuine_pairs, tests.impostor_pairs]
         rates += [tests.curve_fpr, tests.curve_tpr]
         shares += tests.tpr_at.values()
+    if run.decisions is not None:
+        judged = run.decisions
+        counts += [judged.residents, judged.strangers]
+        shares += [judged.false_accepts, judged.true_accepts, judged.unsure]
+        shares += [s for s in (judged.found, judged.mistaken, judged.taken_for_residents) if s is not None]
     right = {
         "name": isinstance(run.name, str),
         "divisor": run.divisor in ("all", "valid"),
@@ -263,7 +274,7 @@ def plain(value: object) -> str:
 def _jsonable(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
-    if isinstance(value, Verification | CameraPair):
+    if isinstance(value, Verification | CameraPair | Decisions):
         return {f.name: _jsonable(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _jsonable(part) for key, part in value.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,20 +29,20 @@ class Verification:
     impostor_pairs: int
 
 
-def verify(
-    scores: Scores,
-    query: Features,
-    gallery: Features,
-    *,
-    at: tuple[float, ...] = (1e-3, 1e-4),
-    block: int | None = None,
-) -> Verification:
-    """The ROC curve over all pairs that count in the ranking (junk and same-camera pairs of one person are left out).
+class Counts(NamedTuple):
+    """Pairs by score, in equal bins from -reach to reach."""
 
-    TPR at FPR f is the largest share of genuine pairs accepted by a threshold that accepts at most a share f of the
-    impostor pairs. Scores are counted in 2**20 equal bins over their possible range (for cosine steps of 2e-6, about
-    the precision of float32), so memory does not grow with the number of pairs; pairs in one bin are accepted together.
-    """
+    genuine: Ints  # [BINS]
+    impostors: Ints  # [BINS]
+    reach: float
+
+    def edge(self, bin: Ints | int) -> Any:
+        """The score at which a bin begins."""
+        return np.asarray(bin) * (2 * self.reach / BINS) - self.reach
+
+
+def counts(scores: Scores, query: Features, gallery: Features, block: int | None = None) -> Counts:
+    """All pairs that count in the ranking, by score. Raises UserError where there is only one kind."""
     pairs = SameIdentity.of(query, gallery)
     half = scores.bound * (1 + 1e-6) + 1e-12
     genuine, impostors = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
@@ -65,8 +66,26 @@ def verify(
         impostors += wrong
     if not genuine.any() or not impostors.any():
         raise UserError("verification needs a pair of one person and a pair of two: labels give only one kind")
+    return Counts(genuine, impostors, half)
+
+
+def verify(
+    scores: Scores,
+    query: Features,
+    gallery: Features,
+    *,
+    at: tuple[float, ...] = (1e-3, 1e-4),
+    block: int | None = None,
+) -> Verification:
+    """The ROC curve over all pairs that count in the ranking (junk and same-camera pairs of one person are left out).
+
+    TPR at FPR f is the largest share of genuine pairs accepted by a threshold that accepts at most a share f of the
+    impostor pairs. Scores are counted in 2**20 equal bins over their possible range (for cosine steps of 2e-6, about
+    the precision of float32), so memory does not grow with the number of pairs; pairs in one bin are accepted together.
+    """
+    counted = counts(scores, query, gallery, block)
     # Accepted by a threshold at each bin, the highest bin first; 0 and 0 before the first.
-    tpr, fpr = (np.concatenate([[0.0], np.cumsum(c[::-1]) / c.sum()]) for c in (genuine, impostors))
+    tpr, fpr = (np.concatenate([[0.0], np.cumsum(c[::-1]) / c.sum()]) for c in (counted.genuine, counted.impostors))
 
     def tpr_at(rate: float) -> float:
         return float(tpr[np.searchsorted(fpr, rate, side="right") - 1])
@@ -75,6 +94,6 @@ def verify(
         {rate: tpr_at(rate) for rate in at},
         CURVE_FPR,
         np.array([tpr_at(rate) for rate in CURVE_FPR]),
-        int(genuine.sum()),
-        int(impostors.sum()),
+        int(counted.genuine.sum()),
+        int(counted.impostors.sum()),
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dgnet.errors import UserError
 
 Answer = Literal["yes", "no", "unsure"]
-HOW_TO = "dgnet calibrate MODEL --data FOLDER (model.calibrate) finds one"
+HOW_TO = "dgnet calibrate MODEL --data FOLDER finds one, and keeps it with the model"
 
 
 @dataclass(frozen=True)

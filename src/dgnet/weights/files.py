@@ -50,13 +50,22 @@ class Loaded(Generic[Net]):
     """Of the dgnet that wrote the file."""
     hash: str
     """SHA-256 of the file."""
+    threshold: dict[str, Any] | None = None
+    """What `Threshold.to_dict` gave when it was calibrated; None where it was not."""
 
 
-def save_model(path: Path, module: nn.Module, config: Config, kind: Kind, identities: Sequence[int]) -> None:
+def save_model(
+    path: Path,
+    module: nn.Module,
+    config: Config,
+    kind: Kind,
+    identities: Sequence[int],
+    threshold: Mapping[str, Any] | None = None,
+) -> None:
     """Write the weights of `module` for use, with all that is needed to build it again.
 
-    `identities` names the classes in their order (empty: unknown). What stood at `path` stays whole until the new file
-    is safely on disk. Raises `UserError` where it cannot be written.
+    `identities` names the classes in their order (empty: unknown); `threshold` is what it was calibrated to. What stood
+    at `path` stays whole until the new file is safely on disk. Raises `UserError` where it cannot be written.
     """
     about = {
         "format": FORMAT,
@@ -65,6 +74,7 @@ def save_model(path: Path, module: nn.Module, config: Config, kind: Kind, identi
         "config": to_dict(config),
         "identities": [int(identity) for identity in identities],
     }
+    about |= {} if threshold is None else {"threshold": dict(threshold)}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
     try:
         with replacing(Path(path)) as part:
@@ -162,6 +172,7 @@ class _About:
     version: str
     config: dict[str, Any]
     identities: list[int]
+    threshold: dict[str, Any] | None
 
 
 def _load(
@@ -184,7 +195,7 @@ def _load(
     if wrong := mismatches(net.state_dict(), tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
     net.load_state_dict(usable(path, tensors, net.state_dict()), assign=True)
-    return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path))
+    return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path), about.threshold)
 
 
 def _about(path: Path, metadata: Mapping[str, str]) -> _About:
@@ -202,6 +213,8 @@ def _about(path: Path, metadata: Mapping[str, str]) -> _About:
     for key, kind in (("format", int), ("version", str), ("kind", str), ("config", dict), ("identities", list)):
         if type(about.get(key)) is not kind:
             raise UserError(f"{damaged} ({key}: {shown(repr(about.get(key)))}, not of type {kind.__name__})")
+    if type(about.get("threshold", {})) is not dict:
+        raise UserError(f"{damaged} (threshold: {shown(repr(about['threshold']))}, not of type dict)")
     if about["format"] > FORMAT:
         version = shown(about["version"])
         raise UserError(f"{path}: written by dgnet {version}, a newer one than this ({__version__}): update dgnet")
@@ -209,7 +222,7 @@ def _about(path: Path, metadata: Mapping[str, str]) -> _About:
         raise UserError(f"{damaged} (kind: {shown(about['kind'])!r}, not one of {', '.join(KINDS)})")
     if not all(type(identity) is int and abs(identity) < 1 << 63 for identity in about["identities"]):
         raise UserError(f"{damaged} (identities that are not whole numbers of 64 bits)")
-    return _About(about["kind"], about["version"], about["config"], about["identities"])
+    return _About(about["kind"], about["version"], about["config"], about["identities"], about.get("threshold"))
 
 
 def _refuse_checkpoint(path: Path, metadata: Mapping[str, str]) -> None:
