@@ -16,6 +16,7 @@ from dgnet.models.teacher import build_baseline
 from dgnet.train import distributed
 from dgnet.train.batches import Augment, OneStream, Single, shuffled
 from dgnet.train.chance import seed_of
+from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop, require_finite
 from dgnet.train.optim import teacher_optimizers
 from dgnet.train.run import begin
@@ -25,12 +26,18 @@ _SHORT_EPOCH, _SHORT_TRAINING = 50, 300  # steps: epochs are counted as if a set
 
 
 def train_baseline(
-    config: Config, dataset: Dataset, folder: Path, device: torch.device, *, resume: bool = False
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    *,
+    resume: bool = False,
+    on_line: OnLine | None = None,
 ) -> Path | None:
     """Train one baseline, such as a teacher; returns the file of its weights, or None if it was interrupted.
 
     Raises `UserError` for whatever in the configuration, the data or the files doesn't fit together; then nothing is
-    written.
+    written. `on_line` is given every line of the log (`dgnet.train.logs.OnLine`).
     """
     run = begin("teacher", config, dataset, folder, device, resume=resume)
     teacher, data, photos = run.config.teacher, run.config.data, run.photos
@@ -65,7 +72,7 @@ def train_baseline(
         return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}
 
     plan = run.plan(teacher.epochs * per_epoch, checkpoint_every=per_epoch, log_every=max(1, per_epoch // 10))
-    return run.carry_out(Loop(plan, net, optimizers, stream, iterate))
+    return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
 
 
 def say_if_short(photos: int, per_epoch: int, epochs: int) -> None:

@@ -19,6 +19,7 @@ from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed
 from dgnet.train.batches import Augment, Batch, TwoStreams
 from dgnet.train.chance import seed_of
+from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.photos import order
@@ -37,12 +38,14 @@ def train_joint(
     device: torch.device,
     *,
     resume: bool = False,
+    on_line: OnLine | None = None,
 ) -> Path | None:
     """Train DG-Net in `folder`; returns the file of the finished weights, or None if it was interrupted.
 
     `teachers` are files of `dgnet train teacher`, by default those of `config.train.teachers`; without any, the primary
     term is left out and must have no weight. Raises `UserError` for whatever in the configuration, the data or the
     files doesn't fit together; then nothing is written.
+    `on_line` is given every line of the log (`dgnet.train.logs.OnLine`).
     """
     _require_sense(config)
     if teachers:
@@ -86,7 +89,7 @@ def train_joint(
     )
     hashes = [baseline.hash[:12] for baseline in baselines]
     plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, teachers=hashes)
-    return run.carry_out(Loop(plan, net, optimizers, stream, iterate))
+    return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
 
 
 def _require_sense(config: Config) -> None:

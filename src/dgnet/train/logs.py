@@ -6,19 +6,28 @@ It holds the terms, the weights and their sum, so what is plotted is what was mi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import replacing
 from dgnet.logline import LogLine
+
+OnLine = Callable[[LogLine], object]
+"""Is given every line once it is in the file, in the first process; what it returns is not looked at.
+
+Lines that a killed run had written and lost with its last stretch come again when it is resumed, with the same
+`iteration`. What it raises is told once, and the training goes on: a tracker that cannot be reached costs no run.
+"""
 
 
 class Log:
     """Appends to RUN/log.jsonl. Continuing after iteration n drops the lines of a stretch of training that was lost."""
 
-    def __init__(self, run: Path, after: int, *, tensorboard: bool = False) -> None:
-        self.path = run / "log.jsonl"
+    def __init__(self, run: Path, after: int, *, tensorboard: bool = False, on_line: OnLine | None = None) -> None:
+        self.path, self.on_line, self._failed = run / "log.jsonl", on_line, False
         kept = [line for line in read(self.path) if line["iteration"] <= after]
         try:
             with replacing(self.path) as part:
@@ -38,13 +47,32 @@ class Log:
         except OSError as error:
             raise self._unwritable(error) from error
         if self.board is not None:
-            for name, value in line.items():
-                for key, number in value.items() if isinstance(value, dict) else [("", value)]:
-                    self.board.add_scalar(f"{name}/{key}".rstrip("/"), number, line["iteration"])
+            for name, number in numbers(line).items():
+                self.board.add_scalar(name, number, line["iteration"])
             self.board.flush()
+        if self.on_line is not None:
+            try:
+                self.on_line(line)
+            except Exception as error:  # whatever a tracker may raise
+                if not self._failed:
+                    console.warn(f"on_line: {type(error).__name__}: {error}; the training goes on, as does {self.path}")
+                self._failed = True
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"{self.path}: cannot be written ({error}); free some space or choose another run folder")
+
+
+def numbers(line: LogLine) -> dict[str, float]:
+    """What a line plots, by name; groups are written as paths.
+
+    Example:
+        >>> numbers({"iteration": 10, "total": 3.5, "seconds": 0.1, "terms": {"image": 0.25}})
+        {'iteration': 10, 'total': 3.5, 'seconds': 0.1, 'terms/image': 0.25}
+    """
+    made: dict[str, float] = {}
+    for name, value in line.items():
+        made |= {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {name: value}  # type: ignore[dict-item]
+    return made
 
 
 def read(path: Path) -> list[LogLine]:

@@ -25,7 +25,7 @@ from dgnet.errors import UserError
 from dgnet.train import checkpoint, distributed
 from dgnet.train.batches import Stream
 from dgnet.train.chance import seed_of
-from dgnet.train.logs import Log, summary_writer
+from dgnet.train.logs import Log, OnLine, summary_writer
 from dgnet.train.optim import Optimizers
 
 CHECKPOINTS = "checkpoints"  # folder in that of the run
@@ -63,7 +63,8 @@ class Plan:
 class Loop(Generic[B]):
     """Calls `step(batch, iteration)` for iterations 1, 2, ... to the end of the plan.
 
-    `step` returns a line for the log, with "total" for the progress bar. `module` and `optimizers` are what it changes.
+    `step` returns a line for the log, with "total" for the progress bar; `on_line` is given it, too.
+    `module` and `optimizers` are what `step` changes.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Loop(Generic[B]):
         optimizers: Optimizers,
         stream: Stream[B],
         step: Callable[[B, int], Line],
+        on_line: OnLine | None = None,
     ) -> None:
+        self.on_line = on_line
         self.plan, self.module, self.optimizers, self.stream, self.step = plan, module, optimizers, stream, step
         self.folder = plan.run / CHECKPOINTS
         self.done = 0
@@ -119,7 +122,8 @@ class Loop(Generic[B]):
         Raises `UserError` if a loss is not finite, once everything needed to look at it is saved.
         """
         plan, began, first = self.plan, time.monotonic(), self.done
-        log = Log(plan.run, self.done, tensorboard=plan.tensorboard) if distributed.rank() == 0 else None
+        first_process = distributed.rank() == 0
+        log = Log(plan.run, self.done, tensorboard=plan.tensorboard, on_line=self.on_line) if first_process else None
         self.module.train()
         with console.progress(speed_unit="it") as bar, _signals() as asked_to_stop:
             task = bar.add_task(plan.title, total=plan.iterations, completed=self.done, note="")
