@@ -19,7 +19,7 @@ LAYERS = [
     {"evaluate", "generate", "gallery"},
     {"train"},
     {"model"},
-    {"demo", "run_report", "showcase"},
+    {"demo", "run_report", "showcase", "serve"},
     {"cli"},
     {"__main__"},
 ]

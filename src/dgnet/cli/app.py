@@ -33,6 +33,7 @@ app.command(search.calibrate)
 app.command(gallery.app, name="gallery")
 app.command(weights.app, name="weights")
 app.command(look.report)
+app.command(look.serve)
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""`dgnet report`: what came of a run, as a page."""
+"""`dgnet report`, `dgnet serve`: what came of a run, and what a model does, as pages."""
 
 from __future__ import annotations
 
@@ -20,3 +20,28 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None, device: 
     from dgnet.run_report import write_run_report
 
     return written(write_run_report(runs, out, device))
+
+
+def serve(
+    weights: Positional[Path],
+    gallery: Path | None = None,
+    images: tuple[Path, ...] = (),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+) -> int:
+    """A page on this machine: swap two photos, go from one to the other, search, see where a match comes from.
+
+    Args:
+        weights: a run folder, model.safetensors or teacher.safetensors
+        gallery: gallery to search
+        images: instead, folders of photos to search; they are embedded first
+        host: address to listen at; by default this machine's own, which nobody else reaches
+        port: of that address; 0 for any that is free
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet.model import load
+    from dgnet.serve.app import serve as run
+
+    run(load(weights, device), gallery, images, host, port)
+    return 0
