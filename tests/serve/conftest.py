@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from acquainted import acquainted
 
 import dgnet
 from dgnet import config as configuration
 from dgnet.drawn.dataset import synthesize
-from dgnet.images.inputs import Photos
-from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import build_baseline
 from dgnet.weights.files import Kind, save_model
@@ -37,16 +35,12 @@ def photos(people: Path) -> list[Path]:
 def runs(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs `joint` and `teacher` as training leaves them."""
     folder = tmp_path_factory.mktemp("runs")
-    x = normalise(Photos(sorted(people.glob("*/*.jpg"))[:32], *SIZE).all())
     kinds: tuple[tuple[Kind, str, Any], ...] = (
         ("joint", "model", DGNet(TINY, 3)),
         ("teacher", "teacher", build_baseline(TINY, 3)),
     )
     for kind, file, net in kinds:
-        with torch.no_grad():
-            for _ in range(30):
-                (net.appearance if isinstance(net, DGNet) else net).train()(x)
-        save_model(folder / kind / f"{file}.safetensors", net.eval(), TINY, kind, [1, 2, 3])
+        save_model(folder / kind / f"{file}.safetensors", acquainted(net, people, *SIZE), TINY, kind, [1, 2, 3])
     return folder
 
 

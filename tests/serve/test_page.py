@@ -17,6 +17,9 @@ from PIL import Image
 
 import dgnet
 from dgnet.errors import UserError
+from dgnet.gallery.detections import of_detections
+from dgnet.gallery.enrol import enrol
+from dgnet.gallery.entries import of_images
 from dgnet.images.decode import decode
 from dgnet.serve.app import create, listening, searched_in
 from dgnet.serve.searched import Folder
@@ -32,14 +35,11 @@ def page(model: dgnet.Model, people: Path) -> Iterator[Any]:
         yield client
 
 
-def pixels(uri: str) -> np.ndarray[Any, Any]:
-    assert uri.startswith("data:image/jpeg;base64,")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), np.float64)
-
-
-def close(uri: str, picture: Any) -> bool:
-    """Whether a picture is that one, up to its compression."""
-    return bool(np.abs(pixels(uri) - np.asarray(picture, np.float64)).mean() < 4)
+def shows(uri: str, picture: Any) -> bool:
+    """Whether a picture is that one, but for the rounding of another batch."""
+    assert uri.startswith("data:image/png;base64,")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), np.int64)
+    return bool(np.abs(shown - np.asarray(picture, np.int64)).max() <= 1)
 
 
 def sent(**photos: Path | bytes) -> dict[str, tuple[str, bytes]]:
@@ -58,12 +58,12 @@ def test_two_photos_are_swapped_both_ways_compared_and_explained(
     a, b = photos[0], photos[-1]
     answer = page.post("/api/pair", files=sent(a=a, b=b)).json()
     for uri, picture in zip(answer["swaps"], model.swap([a, b], [b, a]), strict=True):
-        assert close(uri, picture)
+        assert shows(uri, picture)
     for uri, photo in zip(answer["photos"], (a, b), strict=True):
-        assert close(uri, decode(photo))
+        assert shows(uri, decode(photo))
     assert answer["score"] == pytest.approx(float(model.embed(a)[0] @ model.embed(b)[0]), abs=1e-5)
     for uri, picture in zip(answer["shares"], model.explain(a, b).pictures()[0], strict=True):
-        assert close(uri, picture)
+        assert shows(uri, picture)
 
 
 @pytest.mark.parametrize("of", ["appearance", "structure"])
@@ -73,7 +73,7 @@ def test_an_interpolation_goes_from_one_to_the_other(
     a, b = photos[0], photos[-1]
     shown = page.post("/api/interpolation", files=sent(a=a, b=b), data={"of": of}).json()["pictures"]
     for uri, picture in zip(shown, model.interpolate(a, b, of, steps=13)[0], strict=True):
-        assert close(uri, picture)
+        assert shows(uri, picture)
 
 
 def test_a_search_ranks_as_the_model_does(page: Any, model: dgnet.Model, photos: list[Path], people: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_search_ranks_as_the_model_does(page: Any, model: dgnet.Model, photos:
     right = model.search(photos[0], people / "bounding_box_test", top=5)
     assert [match["name"] for match in answer["matches"]] == [Path(match.name).name for match in right]
     assert [match["score"] for match in answer["matches"]] == pytest.approx([match.score for match in right])
-    assert close(answer["matches"][0]["picture"], decode(Path(right[0].name)))
+    assert shows(answer["matches"][0]["picture"], decode(Path(right[0].name)))
     assert answer["of"] == len(list((people / "bounding_box_test").glob("*.jpg")))
 
 
@@ -93,7 +93,7 @@ def test_a_match_says_where_it_comes_from_and_can_be_used_further(
     answer = page.post("/api/explanation", files=sent(query=photos[0]), data={"number": str(match["number"])}).json()
     assert answer["score"] == pytest.approx(match["score"], abs=1e-5)
     for uri, picture in zip(answer["shares"], model.explain(photos[0], path).pictures()[0], strict=True):
-        assert close(uri, picture)
+        assert shows(uri, picture)
     whole = page.get(f"/api/photo/{match['number']}")
     assert whole.headers["content-type"] == "image/png"
     assert (np.asarray(Image.open(io.BytesIO(whole.content))) == decode(path)).all()
@@ -125,8 +125,61 @@ def test_unreadable_photos_of_a_folder_are_told_and_left_out(
 ) -> None:
     (tmp_path / "whole.jpg").write_bytes(photos[0].read_bytes())
     (tmp_path / "half.jpg").write_bytes(photos[0].read_bytes()[:200])
-    assert [Path(name).name for name in Folder(model, [tmp_path]).names()] == ["whole.jpg"]
+    assert [Path(name).name for name, _ in Folder(model, [tmp_path]).pieces()] == ["whole.jpg"]
     assert "left out 1 of 2 images" in capsys.readouterr().err
+
+
+def test_a_gallery_is_searched_with_its_boxes_and_its_additions(
+    model: dgnet.Model, photos: list[Path], people: Path, tmp_path: Path
+) -> None:
+    gallery = model.gallery(tmp_path / "gallery")
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"image,x1,y1,x2,y2,camera\n{photos[0]},2,4,14,28,3\n{photos[1]},0,0,16,32,4\n")
+    enrol(gallery, model, of_detections(boxes))
+    with testclient.TestClient(create(model, searched_in(model, tmp_path / "gallery")), base_url=LOCAL) as page:
+        assert page.get("/api/about").json()["photos"] == 2
+        cut = decode(photos[0])[4:28, 2:14]
+        file = io.BytesIO()
+        Image.fromarray(cut).save(file, "PNG")
+        first, second = page.post("/api/search", files=sent(query=file.getvalue())).json()["matches"]
+        assert (first["name"], second["name"]) == (photos[0].name, photos[1].name)
+        assert first["score"] == pytest.approx(1, abs=1e-4)
+        assert shows(first["picture"], Image.fromarray(cut).resize((16, 32), Image.Resampling.BICUBIC))
+        enrol(gallery, model, of_images([photos[2]]))
+        assert page.get("/api/about").json()["photos"] == 3
+        (named,) = page.get("/api/named", params={"text": photos[2].name}).json()["photos"]
+        whole = page.get(f"/api/photo/{named['number']}").content
+        assert (np.asarray(Image.open(io.BytesIO(whole))) == decode(photos[2])).all()
+
+
+def test_a_photo_that_has_gone_keeps_its_place_without_a_picture(
+    model: dgnet.Model, photos: list[Path], tmp_path: Path
+) -> None:
+    for photo in photos[:2]:
+        (tmp_path / photo.name).write_bytes(photo.read_bytes())
+    with testclient.TestClient(create(model, Folder(model, [tmp_path])), base_url=LOCAL) as page:
+        (tmp_path / photos[0].name).unlink()
+        gone, there = page.post("/api/search", files=sent(query=photos[0])).json()["matches"]
+        assert (gone["name"], gone["picture"]) == (photos[0].name, None)
+        assert there["picture"]
+        refused = page.get(f"/api/photo/{gone['number']}")
+        assert refused.status_code == 422
+        assert "no such image file" in refused.json()["error"]
+
+
+def test_what_cannot_be_searched_is_one_line(
+    model: dgnet.Model, runs: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"--gallery or --images, not both"):
+        searched_in(model, tmp_path, [tmp_path])
+    with pytest.raises(UserError, match=r"nothing: no gallery; `dgnet gallery build` makes one"):
+        searched_in(model, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    with pytest.raises(UserError, match=r"no images anywhere in this folder"):
+        searched_in(model, images=[tmp_path])
+    enrol(model.gallery(tmp_path / "gallery"), model, of_images(photos[:1]))
+    with pytest.raises(UserError, match=r"made by .*, another model than"):
+        searched_in(dgnet.load(runs / "teacher", device="cpu"), tmp_path / "gallery")
 
 
 # What it refuses

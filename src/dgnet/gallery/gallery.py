@@ -19,6 +19,7 @@ from dgnet import console
 from dgnet.errors import UserError
 from dgnet.gallery.entries import Entry, moment, spelt, whole
 from dgnet.gallery.store import About, Precision, Row, Store, described
+from dgnet.images.pieces import Piece
 from dgnet.retrieval.decision import Threshold
 from dgnet.retrieval.exact import best
 from dgnet.retrieval.feature_sets import Features, FeatureSet
@@ -176,6 +177,11 @@ class Gallery:
             "bytes": sum(file.stat().st_size for file in files if file.is_file()),
             "whole": about.whole,
         }
+
+    def pieces(self) -> list[Piece]:
+        """The (first) photo of every entry, or the box of a frame that it is of, in the gallery's order."""
+        told = ((row.name, json.loads(row.about).get("box")) for row in self._now().rows)
+        return [Piece(Path(name), tuple(box) if box else None) for name, box in told]
 
     def known(self) -> dict[str, str]:
         """The state of every entry's files when it was added, by its key."""

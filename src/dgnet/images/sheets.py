@@ -150,7 +150,7 @@ def _mosaic(
             elif cell is not None:
                 parts.append(
                     f'<image x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" preserveAspectRatio="none" '
-                    f'href="{data_uri(cell)}"/>'
+                    f'href="{_data_uri(cell)}"/>'
                 )
                 if marks is not None and marks[j][i] is not None:
                     parts.append(_mark(x, y, w, h, bool(marks[j][i])))
@@ -165,7 +165,7 @@ def _mark(x: float, y: float, w: float, h: float, right: bool) -> str:
     )
 
 
-def data_uri(picture: Pixels) -> str:
+def _data_uri(picture: Pixels) -> str:
     code = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=92, colorspace="RGB", colorsubsampling="444")
     return "data:image/jpeg;base64," + base64.b64encode(code).decode()
 

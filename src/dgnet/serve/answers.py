@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from dgnet.errors import UserError
 from dgnet.images import pieces
 from dgnet.images.decode import decode_bytes, resize
 from dgnet.images.pieces import Piece
-from dgnet.images.sheets import data_uri
 from dgnet.model import Model
 from dgnet.pixels import Pixels
 from dgnet.retrieval.decision import Threshold
@@ -103,15 +102,12 @@ class Answers:
     def named(self, text: str, most: int = 12) -> dict[str, Any]:
         """The first photos of the gallery whose name holds `text`."""
         wanted = text.strip().casefold()
-        found = (name for name in self._searched().names() if wanted in Path(name).name.casefold())
-        first = [name for name, _ in zip(found, range(most), strict=False)] if wanted else []
-        return {"photos": [self._told(Piece(Path(name))) for name in first]}
+        found = (piece for piece in self._searched().pieces() if wanted in piece.path.name.casefold())
+        return {"photos": [self._told(piece) for piece in islice(found, most if wanted else 0)]}
 
     def picture(self, number: int) -> bytes:
         """A photo that was shown, as the network sees it: a PNG."""
-        file = io.BytesIO()
-        Image.fromarray(self._read(number)[0].numpy()).save(file, "PNG")
-        return file.getvalue()
+        return _png(self._read(number)[0])
 
     def _searched(self) -> Searched:
         if self.searched is None:
@@ -121,7 +117,7 @@ class Answers:
     def _told(self, piece: Piece) -> dict[str, Any]:
         """Number, name and picture of a photo of the gallery; no picture where it can no longer be read."""
         read, _, told = pieces.read([piece], *self.model.size, on_unreadable="skip")
-        picture = None if told else data_uri(read[0].numpy())
+        picture = None if told else _uri(read[0])
         return {"number": self.shown.number(piece), "name": piece.path.name, "picture": picture}
 
     def _read(self, number: int) -> Tensor:
@@ -144,5 +140,16 @@ def decoded(upload: Upload) -> Pixels:
     return decode_bytes(upload.data, upload.name)
 
 
-def _uris(pictures: Tensor) -> Sequence[str]:
-    return [data_uri(picture) for picture in pictures.numpy()]
+def _uris(pictures: Tensor) -> list[str]:
+    return [_uri(picture) for picture in pictures]
+
+
+def _uri(picture: Tensor) -> str:
+    return "data:image/png;base64," + base64.b64encode(_png(picture)).decode()
+
+
+def _png(picture: Tensor) -> bytes:
+    """uint8 [H, W, 3] as a file without loss: what a generator paints is not blurred by how it is sent."""
+    file = io.BytesIO()
+    Image.fromarray(picture.numpy()).save(file, "PNG")
+    return file.getvalue()

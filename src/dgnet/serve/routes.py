@@ -60,8 +60,8 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
         app.add_api_route(path, _static(file, kind), response_class=Response)
 
     @app.get("/api/about")
-    async def about() -> Any:
-        return answers.about()
+    async def about(request: Request) -> Any:
+        return await answered(request, answers.about)
 
     @app.post("/api/pair")
     async def pair(request: Request) -> Any:

@@ -19,15 +19,15 @@ from dgnet.retrieval.matches import Match
 
 
 class Searched(Protocol):
-    """Photos that can be searched."""
+    """Photos that can be searched: a `dgnet.gallery.gallery.Gallery`, or a `Folder`."""
 
     def __len__(self) -> int: ...
 
     def search(self, query: Tensor, top: int, *, threshold: Threshold | None) -> list[Match]:
         """The photos most like a feature [1, D], best first."""
 
-    def names(self) -> Sequence[str]:
-        """The paths of all photos."""
+    def pieces(self) -> Sequence[Piece]:
+        """All photos."""
 
 
 class Folder:
@@ -37,21 +37,21 @@ class Folder:
         paths = images_among(places)
         read = list(embedded(model, [Piece(path) for path in paths], "skip", "embedding the photos"))
         left_out([line for batch in read for line in batch.told], len(paths))
-        self.paths = [str(paths[place]) for batch in read for place in batch.places]
+        self.photos = [Piece(paths[place]) for batch in read for place in batch.places]
         self.features = torch.cat([batch.features for batch in read])
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.photos)
 
     def search(self, query: Tensor, top: int, *, threshold: Threshold | None) -> list[Match]:
         score, place = best(query, self.features, top)
         return [
-            Match(rank, self.paths[at], value, None if threshold is None else threshold.decide(value))
+            Match(rank, str(self.photos[at].path), value, None if threshold is None else threshold.decide(value))
             for rank, (value, at) in enumerate(zip(score[0].tolist(), place[0].tolist(), strict=True), start=1)
         ]
 
-    def names(self) -> Sequence[str]:
-        return self.paths
+    def pieces(self) -> Sequence[Piece]:
+        return self.photos
 
 
 class Shown:
