@@ -82,7 +82,8 @@ def test_no_module_needs_itself() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=module)
 def test_imports_nothing_forbidden(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN
+    allowed = {"timm"} if module(path) == "dgnet.models.backbones.from_timm" else set()
+    assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN - allowed
 
 
 def test_the_layers_name_what_is_there() -> None:

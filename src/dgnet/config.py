@@ -30,15 +30,29 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
-BackboneName = Literal[
+BACKBONES = (
     "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
     "resnet10_ibn_a", "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a",
     "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
-]  # fmt: skip
+    "osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0",
+    "dinov2_small", "dinov2_base", "dinov2_large", "dinov3_small", "dinov3_base", "dinov3_large",
+    "clip_base_32", "clip_base_16", "clip_large_14",
+)  # fmt: skip
 Heads = Literal["two", "one", "pcb"]
 GAN = Literal["lsgan", "nsgan", "wgan"]
 TeacherStyle = Literal["soft", "hard", "appearance", "uniform", "two_labels"]
 Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def _backbone(name: str) -> str:
+    if name in BACKBONES or name.removeprefix("timm:") not in ("", name):
+        return name
+    near = nearest(name, BACKBONES)
+    hint = f"did you mean {near}? " if near else ""
+    raise ValueError(f"{hint}input should be {', '.join(BACKBONES)} or timm:NAME")
+
+
+BackboneName = Annotated[str, AfterValidator(_backbone)]
 
 
 def _yes_or_no(value: object) -> object:
@@ -135,10 +149,12 @@ class Appearance:
     """E_a, the re-ID network."""
 
     backbone: BackboneName = "resnet50"
-    """Which network; docs/recipes.md compares them."""
+    """Which network: a ResNet (resnet10, 18, 34, 50 or 101, each also with _ibn_a behind it), efficientnet_lite0 to 2,
+    osnet_x0_25, x0_5, x0_75 or x1_0, dinov2_small, base or large, dinov3 likewise, clip_base_32, clip_base_16 or
+    clip_large_14 (these three: `dgnet[vit]`), or timm:NAME (`dgnet[timm]`)."""
     backbone_width: Positive = 64
     """64 is the published one, the only one that ImageNet weights fit; another scales all its channels by width / 64
-    (of a ResNet: its channels after the first convolution)."""
+    (of a ResNet: its channels after the first convolution; of a transformer: those of a head)."""
     last_stride: Literal[1, 2] = 1
     """Stride of the last stage."""
     heads: Heads = "two"

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from dgnet.config import load
 from dgnet.errors import UserError
 from dgnet.models.backbones.efficientnet_lite import EfficientNetLite
+from dgnet.models.backbones.osnet import OSNet
 from dgnet.models.backbones.resnet import ResNet
+from dgnet.models.backbones.vit import published
+from dgnet.models.teacher import build_baseline
 from dgnet.pixels import IMAGENET_MEAN, IMAGENET_STD
 from dgnet.train.run import source_in_full
 from dgnet.weights import pretrained
-from dgnet.weights.files import file_hash
+from dgnet.weights.files import file_hash, load_teacher, save_model
 
 
 def picture(side: int) -> Tensor:
@@ -76,8 +80,7 @@ def test_a_file_with_timms_names_loads_and_its_classifier_is_passed_over(tmp_pat
     save_file(tensors | {"module.classifier.weight": torch.zeros(3, 160)}, tmp_path / "timm.safetensors")
     net = EfficientNetLite("efficientnet_lite1", width=8)
     pretrained.pretrained(net, str(tmp_path / "timm.safetensors"))
-    state = net.state_dict()
-    assert all(torch.equal(tensor, state[key]) for key, tensor in wanted.state_dict().items())
+    assert equal(net, wanted)
 
 
 def test_a_file_of_another_family_names_what_it_found(tmp_path: Path) -> None:
@@ -97,3 +100,67 @@ def test_a_word_stays_a_word_where_a_folder_has_its_name(tmp_path: Path, monkeyp
         Path(name).mkdir()
     assert [source_in_full(word) for word in pretrained.WORDS] == list(pretrained.WORDS)
     assert source_in_full("mine.pth") == str(tmp_path / "mine.pth")
+
+
+# OSNet and transformers
+
+
+def test_a_file_of_torchreid_loads_without_its_feature_layer(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    wanted = OSNet("osnet_x0_5", width=16)
+    theirs = wanted.state_dict() | {"fc.0.weight": torch.zeros(3, 4), "classifier.weight": torch.zeros(2, 3)}
+    torch.save({"state_dict": {f"module.{key}": t for key, t in theirs.items()}, "epoch": 150}, tmp_path / "osnet.pth")
+    net = OSNet("osnet_x0_5", width=16)
+    pretrained.pretrained(net, str(tmp_path / "osnet.pth"))
+    assert equal(net, wanted)
+    with pytest.raises(UserError, match=r"not weights of this OSNet: \d+ tensors do not fit: conv1.conv.weight is"):
+        pretrained.pretrained(OSNet("osnet_x0_25", width=16), str(tmp_path / "osnet.pth"))
+
+
+TRANSFORMERS = ["dinov2_small", "dinov3_small", "clip_base_32"]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_what_the_library_publishes_loads(tmp_path: Path, name: str) -> None:
+    """`save_pretrained` writes the names that files on the Hugging Face Hub have."""
+    torch.manual_seed(1)
+    wanted = published(name, width=4)
+    wanted.model.save_pretrained(tmp_path)
+    net = published(name, width=4)
+    assert not equal(net, wanted)
+    pretrained.pretrained(net, str(tmp_path / "model.safetensors"))
+    assert equal(net, wanted)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_what_we_save_of_a_transformer_loads(tmp_path: Path, name: str) -> None:
+    config = load("tiny", [f"teacher.backbone={name}", "teacher.backbone_width=4"])
+    wanted = build_baseline(config, 3)
+    save_model(tmp_path / "teacher.safetensors", wanted, config, "teacher", [])
+    assert equal(load_teacher(tmp_path / "teacher.safetensors").net, wanted)
+    net = published(name, width=4)
+    pretrained.pretrained(net, str(tmp_path / "teacher.safetensors"))
+    assert equal(net, wanted.backbone)
+
+
+def test_of_a_whole_clip_the_image_half_is_taken(tmp_path: Path) -> None:
+    wanted = published("clip_base_32", width=4)
+    theirs = {f"vision_model.{key.removeprefix('model.')}": tensor for key, tensor in wanted.state_dict().items()}
+    theirs["vision_model.embeddings.position_ids"] = torch.arange(50)
+    theirs["text_model.embeddings.position_embedding.weight"] = torch.zeros(77, 8)
+    save_file(theirs | {"logit_scale": torch.tensor(1.0)}, tmp_path / "clip.safetensors")
+    net = published("clip_base_32", width=4)
+    pretrained.pretrained(net, str(tmp_path / "clip.safetensors"))
+    assert equal(net, wanted)
+
+
+def test_weights_that_have_to_be_fetched_say_where_they_are() -> None:
+    with pytest.raises(UserError, match=r"none of dinov3_small, .*hub:facebook/dinov3-vits16-pretrain-lvd1689m/FILE"):
+        pretrained.pretrained(published("dinov3_small", width=4), "imagenet")
+    with pytest.raises(UserError, match=r"none of osnet_x1_0, .*weights=hub:kaiyangzhou/osnet/FILE"):
+        pretrained.pretrained(OSNet(), "imagenet")
+
+
+def equal(net: nn.Module, other: nn.Module) -> bool:
+    state = other.state_dict()
+    return all(torch.equal(tensor, state[key]) for key, tensor in net.state_dict().items())

