@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dgnet.config import load
 from dgnet.errors import UserError
+from dgnet.models.backbones import protocol
 from dgnet.models.backbones.efficientnet_lite import EfficientNetLite
 from dgnet.models.backbones.osnet import OSNet
 from dgnet.models.backbones.resnet import ResNet
@@ -132,13 +133,18 @@ def test_what_the_library_publishes_loads(tmp_path: Path, name: str) -> None:
     assert equal(net, wanted)
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
-def test_what_we_save_of_a_transformer_loads(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "osnet_x0_25", *TRANSFORMERS])
+def test_what_we_save_loads_and_computes_the_same(tmp_path: Path, name: str) -> None:
     config = load("tiny", [f"teacher.backbone={name}", "teacher.backbone_width=4"])
-    wanted = build_baseline(config, 3)
+    wanted = build_baseline(config, 3).eval()
     save_model(tmp_path / "teacher.safetensors", wanted, config, "teacher", [])
-    assert equal(load_teacher(tmp_path / "teacher.safetensors").net, wanted)
-    net = published(name, width=4)
+    state, x = torch.random.get_rng_state(), torch.randn(2, 3, 64, 32)
+    torch.random.set_rng_state(state)
+    loaded = load_teacher(tmp_path / "teacher.safetensors").net
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(loaded.embed(x), wanted.embed(x))
+    torch.manual_seed(5)
+    net = protocol.build(config.teacher.backbone, width=4)
     pretrained.pretrained(net, str(tmp_path / "teacher.safetensors"))
     assert equal(net, wanted.backbone)
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -186,15 +187,20 @@ def _load(
     classes, identities = rows(tensors.get(classifier)), about.identities
     if classes and identities and len(identities) != classes:
         raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
+    built = partial(build, config, classes or len(identities) or 1)
     try:
         with torch.device("meta"):
-            net = build(config, classes or len(identities) or 1)
+            net = built()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that no tensor can have
         reason = shown(str(error))
         raise UserError(f"{path}: networks as its configuration has them cannot be built: {reason}") from error
-    if wrong := mismatches(net.state_dict(), tensors):
+    needed = net.state_dict()
+    if wrong := mismatches(needed, tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
-    net.load_state_dict(usable(path, tensors, net.state_dict()), assign=True)
+    if any(buffer.is_meta for key, buffer in net.named_buffers() if key not in needed):  # computed, and never saved
+        with torch.random.fork_rng(devices=[]):
+            net = built()
+    net.load_state_dict(usable(path, tensors, needed), assign=True)
     return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path), about.threshold)
 
 
