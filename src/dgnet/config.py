@@ -280,6 +280,11 @@ class Train:
     """See `milestones`."""
     precision: Precision = "float32"
     """Of the forward passes; weights stay in float32."""
+    tf32: bool = False
+    """On a GPU, let float32 products have a mantissa of 10 bits, on tensor cores: faster, and not what was published.
+    Of the teacher's training, too."""
+    cudnn_benchmark: bool = True
+    """On a GPU, let cuDNN try its algorithms for every shape once: faster, but two runs may differ in rounding."""
     checkpoint_every: Positive = 1_000
     """Iterations between checkpoints."""
     keep: Positive = 2

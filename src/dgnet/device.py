@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dgnet.errors import UserError
 
@@ -30,6 +32,30 @@ def keep_freed() -> bool:
         return bool(libc.mallopt(_MMAP_THRESHOLD, _GIGABYTE) and libc.mallopt(_TRIM_THRESHOLD, _GIGABYTE))
     except (OSError, AttributeError):
         return False
+
+
+@contextmanager
+def float32_as(*, tf32: bool, benchmark: bool) -> Iterator[None]:
+    """Inside, float32 on a GPU means what is said, in matrix products and in convolutions; and cuDNN tries its ways.
+
+    Args:
+        tf32: with 10 bits of mantissa, on tensor cores, instead of 23.
+        benchmark: whether cuDNN times several algorithms for every new shape and keeps the quickest.
+    """
+    import torch
+
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    tried = torch.backends.cudnn.benchmark
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if tf32 else "ieee"
+        torch.backends.cudnn.benchmark = benchmark
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+        torch.backends.cudnn.benchmark = tried
 
 
 def available_memory() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 
 import pytest
@@ -122,3 +123,31 @@ def test_labels_are_distributions_and_kl_is_not_negative(logits: list[float], mi
         labels = losses.teacher_labels(style, drawn.softmax(1), torch.tensor([mine]), torch.tensor([theirs]))
         assert values(labels.sum(1)) == approx(1.0)
         assert float(losses.primary(drawn.flip(1), labels)) > -1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_comes_in_half_precision_is_compared_in_float32(dtype: torch.dtype) -> None:
+    """Under autocast, codes and logits are in half precision: their small differences must not be rounded, too."""
+    torch.manual_seed(0)
+    u = torch.randn(4, 30).to(dtype)
+    v = (u.float() + 1e-3 * torch.randn(4, 30)).to(dtype)
+    y, q = torch.tensor([0, 1, 2, 3]), torch.rand(4, 30).softmax(1)
+    x = torch.randn(4, 3, 2, 2, requires_grad=True)
+    compared: list[Callable[[Callable[[Tensor], Tensor]], Tensor]] = [
+        lambda of: losses.l1(of(u), of(v)),
+        lambda of: losses.identity(of(u), y),
+        lambda of: losses.primary(of(u), q),
+        lambda of: losses.teacher_labels("two_labels", of(q.to(dtype)), y, y.flip(0)),
+        lambda of: losses.discriminator("lsgan", [of(u)], [of(v)]),
+        lambda of: losses.discriminator("nsgan", [of(u)], [of(v)]),
+        lambda of: losses.discriminator("wgan", [of(u[:, 0])], [of(v[:, 0])]),
+        lambda of: losses.adversarial("lsgan", [of(u)]),
+        lambda of: losses.adversarial("nsgan", [of(u)]),
+        lambda of: losses.adversarial("wgan", [of(u[:, 0])]),
+        lambda of: losses.perceptual(of(u.view(4, 5, 2, 3)), of(v.view(4, 5, 2, 3))),
+        lambda of: losses.r1("nsgan", [of((x * x).to(dtype).sum((1, 2, 3)))], x),
+    ]
+    for loss in compared:
+        in_half, in_full = loss(lambda t: t), loss(lambda t: t.float())
+        assert in_half.dtype == torch.float32
+        assert torch.equal(in_half, in_full)

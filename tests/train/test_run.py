@@ -28,6 +28,7 @@ from dgnet.train import checkpoint, logs
 from dgnet.train.baseline import train_baseline
 from dgnet.train.chance import seed_of
 from dgnet.train.joint import train_joint
+from dgnet.train.loop import Loop
 from dgnet.train.step import JointStep
 from dgnet.weights import files
 
@@ -381,21 +382,33 @@ def test_another_training_set_is_refused(people: Dataset, teacher: Path, tmp_pat
         train_joint(chosen, read_dataset(fewer), run, [], CPU, resume=True)
 
 
+@pytest.mark.parametrize("late", [0, 1])
 def test_nan_in_a_loss_names_the_term_and_saves_the_evidence(
-    people: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    people: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int
 ) -> None:
+    """Also where losses are read one iteration late, as on a GPU."""
     run = tmp_path / "run"
     joint(people, run, [teacher], ["train.iterations=2"])
+    train = Loop.run
+
+    def reading_late(self: Loop[Any]) -> bool:
+        self.late = late
+        return train(self)
+
+    monkeypatch.setattr(Loop, "run", reading_late)
+    seen = []
     step = JointStep.__call__
 
     def poisoned(self: JointStep, x: torch.Tensor, x_pos: torch.Tensor, y: torch.Tensor, iteration: int) -> Any:
+        seen.append(x.clone())
         if iteration == 4:
             self.net.appearance.heads[1].classify.weight.data[0, 0] = torch.nan  # the fine-grained head
         return step(self, x, x_pos, y, iteration)
 
     monkeypatch.setattr(JointStep, "__call__", poisoned)
     with pytest.raises(UserError) as caught:
-        joint(people, run, [], ["train.iterations=6", "train.checkpoint_every=1"], resume=True)
+        joint(people, run, [], ["train.iterations=7", "train.checkpoint_every=3", "train.log_every=3"], resume=True)
+    assert len(seen) == 2 + late
     message = str(caught.value)
     assert message.startswith("iteration 4: fine_identity is nan, fine_grained is nan; ")
     assert "\n" not in message
@@ -404,7 +417,7 @@ def test_nan_in_a_loss_names_the_term_and_saves_the_evidence(
     assert str(file) in message
     evidence = checkpoint.load(file)
     assert evidence["iteration"] == 3
-    assert evidence["batch"]["x"].shape == (8, 3, 32, 16)
+    assert torch.equal(evidence["batch"]["x"], seen[1])
     assert sorted(evidence["batch"]) == ["index", "positive_index", "x", "x_pos", "y"]
     assert evidence["module"]["appearance.heads.1.classify.weight"].isnan().sum() == 1
     assert last(run)["iteration"] == 3

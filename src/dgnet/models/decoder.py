@@ -85,17 +85,15 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     x [N, C, h, w], h and w at least 2; weight [O, C, 5, 5], bias [O] -> [N, O, 2 h, 2 w]. Where two taps of the kernel
     fall on an equal pair of pixels, they act as one tap, their sum. Even and odd output pixels pair the taps otherwise:
     that makes 2 x 2 kernels of 3x3 on the small map. They need the border repeated; the outermost pixels, where
-    reflection is something else, are then computed as they are defined.
+    reflection is something else, are computed on their own.
     """
-    height, width = x.shape[2:]
     kernels = torch.stack([torch.stack(_paired(rows, 3), 1) for rows in _paired(weight, 2)], 1)  # [O, 2, 2, C, 3, 3]
     repeated = F.pad(x, (1, 1, 1, 1), mode="replicate")
     y = F.pixel_shuffle(F.conv2d(repeated, kernels.flatten(0, 2), bias.repeat_interleave(4)), 2)
-    rows = x[:, :, _edges(height)].repeat_interleave(2, dim=3)
-    columns = x[:, :, :, _edges(width)].repeat_interleave(2, dim=2)
-    y[:, :, :: 2 * height - 1] = F.conv2d(F.pad(rows, (2, 2, 0, 0), mode="reflect"), weight, bias, stride=(5, 1))
-    y[:, :, :, :: 2 * width - 1] = F.conv2d(F.pad(columns, (0, 0, 2, 2), mode="reflect"), weight, bias, stride=(1, 5))
-    return y
+    first, last = _outermost(x, weight, bias, 2)
+    y = torch.cat([first, y[:, :, 1:-1], last], dim=2)
+    first, last = _outermost(x, weight, bias, 3)
+    return torch.cat([first, y[:, :, :, 1:-1], last], dim=3)
 
 
 def _paired(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -104,9 +102,18 @@ def _paired(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return torch.stack([a + b, c + d, e], dim), torch.stack([a, b + c, d + e], dim)
 
 
-def _edges(size: int) -> list[int]:
-    """What the first and the last output pixel see of `size` upsampled and reflected pixels: five each."""
-    return [1, 0, 0, 0, 1, size - 2, size - 1, size - 1, size - 1, size - 2]
+def _outermost(x: Tensor, weight: Tensor, bias: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The first and the last output row (`dim` 2) or column (3) of `upsampled_convolution`.
+
+    Of the upsampled and reflected pixels the first row sees x1 x0 x0 x0 x1, and the last one the same of the other end,
+    turned round: two taps on two pixels. Along the row, pixels are upsampled and reflected as they are defined.
+    """
+    ends = torch.cat([x.narrow(dim, 0, 2), x.narrow(dim, x.shape[dim] - 2, 2).flip(dim)], dim)
+    a, b, c, d, e = weight.unbind(dim)
+    along, padding, stride = (3, (2, 2, 0, 0), (2, 1)) if dim == 2 else (2, (0, 0, 2, 2), (1, 2))
+    seen = F.pad(ends.repeat_interleave(2, dim=along), padding, mode="reflect")
+    first, last = F.conv2d(seen, torch.stack([b + c + d, a + e], dim), bias, stride=stride).chunk(2, dim)
+    return first, last
 
 
 class Decoder(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dgnet.config import BackboneName, Config
 from dgnet.models.appearance import Head
 from dgnet.models.backbones import protocol
-from dgnet.models.layers import frozen
+from dgnet.models.layers import frozen, full_precision, group_statistics
 
 
 class Baseline(nn.Module):
@@ -64,8 +64,11 @@ def build_baseline(config: Config, classes: int) -> Baseline:
 class Teacher(nn.Module):
     """One or several baselines, averaged, whose weights never change.
 
-    With `batch_statistics` (published: on) their batch norms use the statistics of the batch at hand.
+    With `batch_statistics` (published: on) their batch norms use the statistics of the batch at hand, or of every
+    `group` of consecutive images in it.
     """
+
+    group: int | None = None
 
     def __init__(self, baselines: Sequence[Baseline], *, batch_statistics: bool = True) -> None:
         super().__init__()
@@ -75,7 +78,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Soft labels [N, K] of sum 1: softmax, averaged over the image and its mirror image and over the teachers."""
+        views = torch.cat([x, x.flip(3)])
+        group_statistics(self, self.group or len(x))  # an image and its mirror image stay in groups of their own
         with frozen(self, batch_statistics=self.batch_statistics):
-            views = (x, x.flip(3))
-            votes = [baseline(view).softmax(1) for baseline in self.baselines for view in views]
-        return torch.stack(votes).mean(0)
+            votes = [full_precision(baseline(views)).softmax(1) for baseline in self.baselines]
+        return torch.stack([vote for both in votes for vote in both.chunk(2)]).mean(0)

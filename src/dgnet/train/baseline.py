@@ -17,7 +17,7 @@ from dgnet.train import distributed
 from dgnet.train.batches import Augment, OneStream, Single, shuffled
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
-from dgnet.train.loop import Line, Loop, require_finite
+from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import teacher_optimizers
 from dgnet.train.run import begin
 from dgnet.train.schedule import decay
@@ -64,9 +64,8 @@ def train_baseline(
         chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
         with optimizers.autocast():
             logits = net(erase(batch.x) if erase else batch.x)
-        loss = losses.identity(logits.float(), batch.y).mean()
-        require_finite(iteration, {"cross-entropy": loss})
-        optimizers.descend(loss, "teacher")
+        loss = losses.identity(logits, batch.y).mean()
+        optimizers.descend(loss, "teacher", iteration=iteration, terms={"cross-entropy": loss})
         optimizers.finish()
         accuracy = (logits.argmax(1) == batch.y).float().mean()
         return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}

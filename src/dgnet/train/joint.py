@@ -75,6 +75,8 @@ def train_joint(
         chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
         coins.manual_seed(seed_of(run.seed, "coin", iteration))  # the same in every process: all tune the same network
         outcome = step(batch.x, batch.x_pos, batch.y, iteration)
+        if not appearance.train_bn:  # then every iteration reads the running statistics, and not only the end
+            distributed.average_statistics(net)
         return outcome._asdict()
 
     stream = TwoStreams(

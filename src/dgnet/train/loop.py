@@ -6,36 +6,35 @@ and one number: nothing else has to be remembered to continue exactly.
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dgnet import __version__, console
 from dgnet.errors import UserError
+from dgnet.logline import LogLine
 from dgnet.train import checkpoint, distributed
 from dgnet.train.batches import Stream
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import Log, OnLine, summary_writer
 from dgnet.train.optim import Optimizers
+from dgnet.train.watch import NonFiniteLossError
 
 CHECKPOINTS = "checkpoints"  # folder in that of the run
 NUMBERS = 2  # raised whenever the same configuration and seed come to give other numbers
 B = TypeVar("B")
 Line = dict[str, Any]  # of the log: tensors are turned into numbers only when the line is written
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss became NaN or infinite; the message names the terms."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class Loop(Generic[B]):
         self.plan, self.module, self.optimizers, self.stream, self.step = plan, module, optimizers, stream, step
         self.folder = plan.run / CHECKPOINTS
         self.done = 0
+        self.late = int(optimizers.device.type == "cuda")  # iterations by which losses are read later than computed
         if plan.tensorboard:
             summary_writer()  # if it is missing, say so before anything is written
 
@@ -124,31 +124,36 @@ class Loop(Generic[B]):
         plan, began, first = self.plan, time.monotonic(), self.done
         first_process = distributed.rank() == 0
         log = Log(plan.run, self.done, tensorboard=plan.tensorboard, on_line=self.on_line) if first_process else None
+        watch = self.optimizers.watch
+        batches: deque[tuple[int, B]] = deque(maxlen=1 + self.late)
         self.module.train()
         with console.progress(speed_unit="it") as bar, _signals() as asked_to_stop:
+            watch.asked_to_stop = asked_to_stop
             task = bar.add_task(plan.title, total=plan.iterations, completed=self.done, note="")
             while self.done < plan.iterations:
                 iteration = self.done + 1
                 torch.manual_seed(seed_of(plan.seed, "layers", iteration, distributed.rank()))
-                batch = next(self.stream)
-                try:
-                    line = self.step(batch, iteration)
-                except NonFiniteLossError as error:
-                    raise UserError(
-                        f"{error}; the batch and the weights are in {self._save_evidence(batch)}"
-                    ) from error
-                distributed.average_statistics(self.module)
+                batches.append((iteration, next(self.stream)))
+                line = self.step(batches[-1][1], iteration)
                 self.done = iteration
 
                 last = iteration == plan.iterations
-                if log and (last or iteration % plan.log_every == 0):
+                logged, saved = last or iteration % plan.log_every == 0, last or iteration % plan.checkpoint_every == 0
+                try:
+                    stop = asked_to_stop() if distributed.count() == 1 else watch.stop(iteration - self.late)
+                    watch.stop(iteration if stop or logged or saved else iteration - self.late)
+                except NonFiniteLossError as error:
+                    evidence = self._save_evidence(error.iteration, dict(batches)[error.iteration])
+                    raise UserError(f"{error}; the batch and the weights are in {evidence}") from error
+                if logged:
+                    line = _numbers(line)
+                if log and logged:
                     seconds = (time.monotonic() - began) / (iteration - first)
-                    line = _numbers({"iteration": iteration, **line, "seconds": round(seconds, 4)})
-                    log.write(line)
+                    entry = {"iteration": iteration, **line, "seconds": round(seconds, 4)}
+                    log.write(cast(LogLine, entry))
                     bar.update(task, note=f"loss {line['total']:.3f}")
                 bar.update(task, completed=iteration)
-                stop = distributed.any_process(asked_to_stop())
-                if last or stop or iteration % plan.checkpoint_every == 0:
+                if stop or saved:
                     self._save()
                     if bar.disable:
                         console.notice(f"{plan.title}: {iteration} of {plan.iterations} iterations done and saved")
@@ -158,6 +163,7 @@ class Loop(Generic[B]):
         return self.done >= plan.iterations
 
     def _save(self) -> None:
+        distributed.average_statistics(self.module)
         if distributed.rank() == 0:
             checkpoint.save(checkpoint.of_iteration(self.folder, self.done), self._state())
             checkpoint.prune(self.folder, self.plan.keep)
@@ -174,22 +180,11 @@ class Loop(Generic[B]):
             "stream": self.stream.state_dict(),
         }
 
-    def _save_evidence(self, batch: B) -> Path:
-        path = self.plan.run / f"nonfinite-{self.done + 1:08d}-rank{distributed.rank()}.safetensors"
+    def _save_evidence(self, iteration: int, batch: B) -> Path:
+        self.done = iteration - 1  # no step was taken since
+        path = self.plan.run / f"nonfinite-{iteration:08d}-rank{distributed.rank()}.safetensors"
         checkpoint.save(path, {**self._state(), "batch": dict(vars(batch))})
         return path
-
-
-def require_finite(iteration: int, terms: dict[str, Tensor]) -> None:
-    """Raises `NonFiniteLossError` in all processes if one of the scalars is NaN or infinite; names those that are."""
-    values = torch.stack([term.detach() for term in terms.values()])
-    finite = bool(torch.isfinite(values.sum()))
-    if distributed.any_process(not finite):
-        bad = [
-            f"{name} is {value}" for name, value in zip(terms, values.tolist(), strict=True) if not math.isfinite(value)
-        ]
-        unnamed = "a loss of another process is not finite" if finite else "the sum of all terms overflows"
-        raise NonFiniteLossError(f"iteration {iteration}: {', '.join(bad) or unnamed}")
 
 
 @contextmanager
@@ -218,8 +213,11 @@ def _signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _numbers(tree: Any) -> Any:
-    """Tensors in nested dictionaries as Python numbers, six digits."""
-    if isinstance(tree, dict):
-        return {key: _numbers(value) for key, value in tree.items()}
-    return float(f"{tree.item():.6g}") if isinstance(tree, Tensor) else tree
+def _numbers(line: Line) -> Line:
+    """Tensors in nested dictionaries as Python numbers, six digits: their means over all processes, fetched at once."""
+    leaves, structure = tree_flatten(line)
+    tensors = [leaf.detach().double() for leaf in leaves if isinstance(leaf, Tensor)]
+    numbers = iter(distributed.mean(torch.stack(tensors)).tolist() if tensors else [])
+    return tree_unflatten(  # type: ignore[no-any-return]
+        [float(f"{next(numbers):.6g}") if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
+    )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch.optim import SGD, Adam, Optimizer
 from dgnet.config import Precision, TeacherTraining, Train
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
-from dgnet.train import distributed
+from dgnet.train.distributed import Exchange
+from dgnet.train.watch import Watch
 
 
 class Optimizers:
@@ -23,6 +24,8 @@ class Optimizers:
 
     fp16 has one loss scale for all of them, updated once per iteration by `finish`: several optimisers that step from
     one backward pass must not each move it.
+
+    The optimisers are PyTorch's fused ones: a few launches each, and they do nothing once `watch` has tripped.
     """
 
     def __init__(self, optimizers: dict[str, Optimizer], precision: Precision, device: torch.device) -> None:
@@ -32,6 +35,11 @@ class Optimizers:
         self.dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.stepped = False  # in this iteration
+        self.watch = Watch(device)
+        parameters = {name: [p for g in o.param_groups for p in g["params"]] for name, o in optimizers.items()}
+        self.exchange = Exchange(parameters)
+        for optimizer in optimizers.values():
+            _fuse(optimizer)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the forward pass.
@@ -39,11 +47,11 @@ class Optimizers:
         Casts of weights aren't cached: one made without gradients, in a frozen or `no_grad` pass, would be taken in a
         later pass that needs them.
         """
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False)
+        return torch.autocast(self.device.type, self.dtype, cache_enabled=False) if self.dtype else nullcontext()
 
     def full_precision(self) -> AbstractContextManager[Any]:
         """Inside `autocast`, a part that needs float32."""
-        return torch.autocast(self.device.type, enabled=False)
+        return torch.autocast(self.device.type, enabled=False) if self.dtype else nullcontext()
 
     def set_rates(self, factor: float) -> None:
         """Every learning rate becomes `factor` times its initial value."""
@@ -51,18 +59,22 @@ class Optimizers:
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * factor
 
-    def descend(self, loss: Tensor, *names: str) -> None:
+    def descend(self, loss: Tensor, *names: str, iteration: int, terms: dict[str, Tensor]) -> None:
         """Backward from `loss`, gradients averaged over processes, then a step of each optimiser in `names`.
 
-        An optimiser that nothing in `loss` teaches has no gradients, and no step.
+        An optimiser that nothing in `loss` teaches has no gradients, and no step. Nor is there one, then or later, if
+        one of the `terms` that the loss is made of isn't finite in any process: `watch` tells.
         """
         chosen = [self.by_name[name] for name in names]
         for optimizer in chosen:
             optimizer.zero_grad(set_to_none=True)
+        self.exchange.begin(names)
         torch.autograd.backward(self.scaler.scale(loss))
-        distributed.average_gradients(p for o in chosen for group in o.param_groups for p in group["params"])
+        self.watch.note(iteration, terms, self.exchange.finish(self.watch.look(terms)))
         for optimizer in chosen:
             if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+                if not self.scaler.is_enabled():  # in fp16, it is the scaler that looks, at the gradients
+                    optimizer.found_inf = self.watch.tripped  # type: ignore[attr-defined]
                 self.scaler.step(optimizer)
                 self.stepped = True
 
@@ -83,6 +95,22 @@ class Optimizers:
                 for key, value in values.items():
                     if value.shape == parameter.shape:  # in its memory format too, on which the speed of a step depends
                         values[key] = torch.empty_like(parameter).copy_(value)
+            _fuse(optimizer)
+
+
+def _fuse(optimizer: Optimizer) -> None:
+    """Let an optimiser use its fused kernels.
+
+    Those of SGD leave a momentum that is not yet there as whatever memory holds, if their first step is to do nothing.
+    Momentum of zeros instead makes the same first step.
+    """
+    for group in optimizer.param_groups:
+        group["fused"], group["foreach"] = True, False
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                state["momentum_buffer"] = state.get("momentum_buffer", torch.zeros_like(parameter))
+    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
 
 
 def joint_optimizers(net: DGNet, train: Train, device: torch.device) -> Optimizers:

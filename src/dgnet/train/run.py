@@ -22,7 +22,7 @@ from torch import nn
 from dgnet import console
 from dgnet.config import Config, load, to_dict, to_yaml
 from dgnet.datasets.records import Dataset
-from dgnet.device import device_named
+from dgnet.device import device_named, float32_as
 from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
 from dgnet.models.dgnet import DGNet
@@ -36,7 +36,7 @@ from dgnet.weights.pretrained import WORDS, pretrained
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
 FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
-        "train.keep", "train.log_every", "train.tensorboard", "teacher.epochs")  # fmt: skip
+        "train.keep", "train.log_every", "train.cudnn_benchmark", "train.tensorboard", "teacher.epochs")  # fmt: skip
 
 LENGTHS = ("train.iterations", "teacher.epochs")  # may grow when a run is continued, but say what a finished one is
 
@@ -108,7 +108,9 @@ class Run:
 
     def carry_out(self, loop: Loop[Any]) -> Path | None:
         """Train in the folder, alone there; returns the file of the finished weights, or None if interrupted."""
-        with alone(self.folder, resume=self.resume):
+        train = self.config.train
+        float32 = float32_as(tf32=train.tf32, benchmark=train.cudnn_benchmark)
+        with alone(self.folder, resume=self.resume), float32:
             if self.begun:
                 loop.resume()
             write_config(self.folder, self.config)

@@ -27,7 +27,6 @@ from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen, group_statistics
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Teacher
-from dgnet.train.loop import require_finite
 from dgnet.train.optim import Optimizers
 from dgnet.train.schedule import decay, loss_weights
 
@@ -84,12 +83,15 @@ class JointStep:
         self.generator, self.coins, self.erase, self.perceptual = generator, coins or generator, erase, perceptual
         half = config.train.half_batch
         group = half if config.model.appearance.batch_norm == "half_batch" else 2 * half
-        for network in (net.appearance, teacher):
-            if network is not None:
-                group_statistics(network, group)
+        group_statistics(net.appearance, group)
+        if teacher is not None:
+            teacher.group = group
 
     def __call__(self, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Outcome:
-        """x, x_pos [2B, 3, H, W] normalised, y [2B] labels; `iteration` counts from 1. Raises `NonFiniteLossError`."""
+        """x, x_pos [2B, 3, H, W] normalised, y [2B] labels; `iteration` counts from 1.
+
+        Nothing here waits for the device. A loss that isn't finite stops all steps; `optimizers.watch` tells which.
+        """
         train, optimizers = self.config.train, self.optimizers
         # The warm-ups rise in the middle: terms are evaluated by the weights before, and count with those after.
         evaluated, counted = (loss_weights(self.config.loss, at) for at in (iteration - 1, iteration))
@@ -101,16 +103,17 @@ class JointStep:
         with optimizers.autocast():
             judged, penalty = self.judge(scene)
         discriminator = both_halves(judged + self.config.loss.r1 * penalty)
-        require_finite(iteration, {"discriminator": both_halves(judged), "penalty": both_halves(penalty)})
-        optimizers.descend(self.config.loss.adversarial * discriminator, "discriminator")
+        seen = {"discriminator": both_halves(judged), "penalty": both_halves(penalty)}
+        optimizers.descend(
+            self.config.loss.adversarial * discriminator, "discriminator", iteration=iteration, terms=seen
+        )
 
         with optimizers.autocast():
             terms = self.terms(scene, evaluated)
         total = torch.stack([counted[name] * term for name, term in terms.items()]).sum()
-        require_finite(iteration, terms)
-        optimizers.descend(total, "generator", "identity")
+        optimizers.descend(total, "generator", "identity", iteration=iteration, terms=terms)
         optimizers.finish()
-        return Outcome(terms, counted, total, discriminator, both_halves(penalty))
+        return Outcome(terms, counted, total, discriminator, seen["penalty"])
 
     def generate(self, x: Tensor, x_pos: Tensor, y: Tensor) -> Scene:
         """Encode every image, then paint each in its own, its positive's and its partner's appearance."""
@@ -149,7 +152,7 @@ class JointStep:
         E_a, G, D, T = self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
-        coin = torch.rand((), generator=self.coins, device=self.coins.device)  # thrown in every iteration
+        coin = float(torch.rand((), generator=self.coins, device=self.coins.device))  # thrown in every iteration
         x, y, s, f = scene.x, scene.y, scene.s, scene.f
         worn = swap(scene.x_cross)
         term: dict[str, Tensor] = {}
@@ -171,7 +174,7 @@ class JointStep:
         if evaluated["appearance_code"]:
             term["appearance_code"] = losses.l1(f_again, f.detach())
         if evaluated["structure_code"] or evaluated["cycle"]:
-            s_again = self.recovered_structure(scene.x_cross, tune_encoder=bool(coin < config.tune_encoder))
+            s_again = self.recovered_structure(scene.x_cross, tune_encoder=coin < config.tune_encoder)
         if evaluated["structure_code"]:
             term["structure_code"] = losses.l1(s_again, s.detach())
         if evaluated["cycle"]:
