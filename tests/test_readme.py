@@ -23,6 +23,7 @@ from PIL import Image
 
 import dgnet
 from dgnet import cli, config
+from dgnet.cli.app import in_order
 from dgnet.drawn.dataset import synthesize
 from dgnet.models.dgnet import DGNet
 from dgnet.retrieval.feature_sets import load_features
@@ -94,7 +95,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_command_parses(arguments: list[str]) -> None:
-    command, given = recording(cli.app.app).cli(args=arguments)
+    command, given = recording(cli.app.app).cli(args=in_order(arguments))
     base = given.get("config", given.get("preset", "demo" if command == "demo" else "market1501"))
     config.load(base if base in config.presets() else "market1501", given.get("overrides", ()))
 

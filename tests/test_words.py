@@ -28,6 +28,8 @@ from dgnet.files import expanded, replacing
         ("demo here --identities 9 a.b=1", "demo here a.b=1 --identities 9"),
         ("config a.b=1", "config market1501 a.b=1"),
         ("config --explain data.root", "config --explain data.root"),
+        ("config --explain loss data --x", "config --explain loss data --x"),
+        ("config tiny --explain loss data a.b=1", "config tiny a.b=1 --explain loss data"),
         ("weights import x --out y --overrides a.b=1", "weights import x --out y --overrides a.b=1"),
         ("data check a.b=1", "data check a.b=1"),
         ("", ""),

@@ -21,17 +21,19 @@ from dgnet.device import keep_freed
 from dgnet.errors import UserError
 from dgnet.files import expanded
 
+ABOUT = "Person re-identification, trained together with a generator that swaps clothes and poses (DG-Net)."
+
 app = tyro.extras.SubcommandApp()
-app.command(data.app, name="data")
-app.command(train.app, name="train")
+app.command(data.app, name="data", help="Check a data set, draw one, look after image caches.")
+app.command(train.app, name="train", help="Train a teacher, or DG-Net.")
 app.command(evaluate.evaluate)
-app.command(generate.app, name="generate")
+app.command(generate.app, name="generate", help="Paint people in other people's clothes.")
 app.command(search.embed)
 app.command(search.search)
 app.command(search.same)
 app.command(search.calibrate)
-app.command(gallery.app, name="gallery")
-app.command(weights.app, name="weights")
+app.command(gallery.app, name="gallery", help="Keep people on disk to be searched.")
+app.command(weights.app, name="weights", help="Take over checkpoints of the published implementation.")
 app.command(look.report)
 app.command(look.serve)
 
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed()
     try:
         words = [at_home(word) for word in given]
-        code = app.cli(prog="dgnet", description=__doc__.split("\n")[0], args=in_order(words) or ["--help"])
+        code = app.cli(prog="dgnet", description=ABOUT, args=in_order(words) or ["--help"])
     except UserError as error:
         console.failed(" ".join(str(error).split("\n")))
         code = 2
@@ -116,6 +118,7 @@ def at_home(word: str) -> str:
 _OVERRIDE = re.compile(r"[a-z]\w*(\.\w+)+=.*", re.DOTALL)
 # Commands that take overrides, and what stands for the word before them where it is left out.
 _OVERRIDDEN = {("demo",): "demo", ("config",): "market1501", ("train", "teacher"): None, ("train", "joint"): None}
+_MANY = ("--explain",)  # options that take all words up to the next option
 _FLAGS = ("--resume", "--no-resume", "--help", "-h")
 
 
@@ -124,17 +127,20 @@ def in_order(given: Sequence[str]) -> list[str]:
     command = next((c for c in _OVERRIDDEN if tuple(given[: len(c)]) == c), None)
     if command is None:
         return list(given)
-    words, overrides, options = [], [], []
-    rest = iter(given[len(command) :])
+    words: list[str] = []
+    overrides: list[str] = []
+    options: list[str] = []
+    rest, many = iter(given[len(command) :]), False
     for word in rest:
         if _OVERRIDE.fullmatch(word):
             overrides.append(word)
         elif word.startswith("-"):
             options.append(word)
-            if word not in _FLAGS and "=" not in word and (value := next(rest, None)) is not None:
+            many = word in _MANY
+            if not many and word not in _FLAGS and "=" not in word and (value := next(rest, None)) is not None:
                 options.append(value)
         else:
-            words.append(word)
+            (options if many else words).append(word)
     default = _OVERRIDDEN[command]
     if default and overrides and not words:
         words = [default]
