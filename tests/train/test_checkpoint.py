@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import processes
@@ -181,3 +182,36 @@ def test_killed_at_any_moment_the_newest_one_is_whole(tmp_path: Path) -> None:
             old.unlink()
     checkpoint.prune(tmp_path, keep=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saver_takes_what_stands_now_and_writes_it_meanwhile(tmp_path: Path) -> None:
+    said: list[int] = []
+    weights = torch.zeros(3)
+    with checkpoint.Saver(tmp_path, keep=2) as saver:
+        for iteration in (1, 2, 3):
+            weights += 1
+            saver.save(iteration, {"weights": weights}, partial(said.append, iteration))
+            weights += 100  # training goes on
+            weights -= 100
+    assert said == [1, 2, 3]
+    assert [path.stem for path in checkpoint.in_folder(tmp_path)] == ["00000003", "00000002"]
+    for path in checkpoint.in_folder(tmp_path):
+        assert checkpoint.load(path)["weights"].tolist() == [float(path.stem)] * 3
+
+
+def test_a_saver_that_cannot_write_tells_and_keeps_what_was_saved_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = checkpoint.Saver(tmp_path, keep=1)
+    saver.save(1, {"number": 1}, lambda: None)
+    saver.wait()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    saver.save(2, {"number": 2}, lambda: pytest.fail("nothing was saved"))
+    with pytest.raises(UserError, match=r"00000002\.safetensors: cannot be written .*No space left"), saver:
+        pass
+    saver.look()  # told once
+    assert checkpoint.load_newest(tmp_path)[1] == {"number": 1}

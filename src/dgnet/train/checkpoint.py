@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,8 +30,53 @@ def save(path: Path, tree: Tree) -> None:
 
     Raises `UserError` if the disk is full or the folder cannot be written; nothing half-written stays.
     """
+    _write(path, *_copied(tree))
+
+
+class Saver:
+    """Saves the checkpoints of a folder while the training goes on, one after the other; keeps the `keep` newest."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dgnet-checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def save(self, iteration: int, tree: Tree, then: Callable[[], None]) -> None:
+        """Copy `tree` now, write it meanwhile, then call `then`. Waits for the one before; raises as `wait` does."""
+        self.wait()
+        self._under_way = self._thread.submit(self._keep_newest, iteration, *_copied(tree), then)
+
+    def wait(self) -> None:
+        """Until what was to be saved is on disk. Raises `UserError` if it could not be written."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def look(self) -> None:
+        """Raises `UserError` if what was to be saved last could not be written, as far as that is known by now."""
+        if self._under_way is not None and self._under_way.done():
+            self.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.wait()
+
+    def _keep_newest(self, iteration: int, tensors: dict[str, Tensor], plain: Any, then: Callable[[], None]) -> None:
+        _write(of_iteration(self._folder, iteration), tensors, plain)
+        prune(self._folder, self._keep)
+        then()
+
+
+def _copied(tree: Tree) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of a tree by name, copied to the host, and the tree with their names in their places."""
     tensors: dict[str, Tensor] = {}
     plain = _split(tree, "", tensors)
+    return tensors, plain
+
+
+def _write(path: Path, tensors: dict[str, Tensor], plain: Any) -> None:
     try:
         with replacing(path) as part:
             part.write_bytes(serialise(tensors, {"tree": json.dumps(plain)}))
@@ -86,7 +133,7 @@ def _split(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
         # A copy, since tensors that share memory, such as the two halves of a batch, cannot be written as they are.
         name = f"{len(tensors)}{path}"  # the number keeps it unique, the path is for people
-        tensors[name] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[name] = node.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         return {"tensor": name}
     if isinstance(node, dict):
         # Keys can be numbers (optimiser states): kept as pairs, since JSON would make them words.

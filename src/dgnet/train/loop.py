@@ -78,6 +78,7 @@ class Loop(Generic[B]):
         self.on_line = on_line
         self.plan, self.module, self.optimizers, self.stream, self.step = plan, module, optimizers, stream, step
         self.folder = plan.run / CHECKPOINTS
+        self.saver = checkpoint.Saver(self.folder, plan.keep)
         self.done = 0
         self.late = int(optimizers.device.type == "cuda")  # iterations by which losses are read later than computed
         if plan.tensorboard:
@@ -127,7 +128,7 @@ class Loop(Generic[B]):
         watch = self.optimizers.watch
         batches: deque[tuple[int, B]] = deque(maxlen=1 + self.late)
         self.module.train()
-        with console.progress(speed_unit="it") as bar, _signals() as asked_to_stop:
+        with console.progress(speed_unit="it") as bar, _signals() as asked_to_stop, self.saver:
             watch.asked_to_stop = asked_to_stop
             task = bar.add_task(plan.title, total=plan.iterations, completed=self.done, note="")
             while self.done < plan.iterations:
@@ -136,6 +137,7 @@ class Loop(Generic[B]):
                 batches.append((iteration, next(self.stream)))
                 line = self.step(batches[-1][1], iteration)
                 self.done = iteration
+                self.saver.look()
 
                 last = iteration == plan.iterations
                 logged, saved = last or iteration % plan.log_every == 0, last or iteration % plan.checkpoint_every == 0
@@ -154,20 +156,20 @@ class Loop(Generic[B]):
                     bar.update(task, note=f"loss {line['total']:.3f}")
                 bar.update(task, completed=iteration)
                 if stop or saved:
-                    self._save()
-                    if bar.disable:
-                        console.notice(f"{plan.title}: {iteration} of {plan.iterations} iterations done and saved")
+                    self._save(say=bar.disable)
+                if stop or last:
+                    self.saver.wait()
+                    distributed.wait()
                 if stop and not last:
                     console.notice(f"stopped after iteration {iteration}; go on with: {plan.resume_command}")
                     break
         return self.done >= plan.iterations
 
-    def _save(self) -> None:
+    def _save(self, *, say: bool) -> None:
         distributed.average_statistics(self.module)
         if distributed.rank() == 0:
-            checkpoint.save(checkpoint.of_iteration(self.folder, self.done), self._state())
-            checkpoint.prune(self.folder, self.plan.keep)
-        distributed.wait()
+            done = f"{self.plan.title}: {self.done} of {self.plan.iterations} iterations done and saved"
+            self.saver.save(self.done, self._state(), lambda: console.notice(done) if say else None)
 
     def _state(self) -> checkpoint.Tree:
         return {
