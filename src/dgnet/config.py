@@ -235,6 +235,8 @@ class Loss:
     """VGG-16 weights for L_vgg: a local file or a URL (`...#sha256=...`)."""
     r1: Weight = 0.01
     """Gradient penalty of the discriminator on real images."""
+    r1_every: Positive = 1
+    """Iterations from one gradient penalty to the next, which counts that many times (lazy R1; 1: as published)."""
     warm_up: WarmUp = WarmUp()
     """Of structure_code, appearance_code and cycle."""
     teacher_warm_up: WarmUp = WarmUp()

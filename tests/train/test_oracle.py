@@ -189,3 +189,20 @@ def test_stays_equal_over_iterations(teachers: int, first: int, also: tuple[str,
         for name, parameter in pair.net.named_parameters():
             if name.startswith(("discriminator.", "appearance.heads.1.")):
                 assert float(parameter.detach().norm()) < sizes[name], name
+
+
+def test_a_lazy_penalty_counts_as_often_as_it_was_left_out() -> None:
+    """Every second iteration: none in the third, twice of it in the fourth."""
+
+    def gradients(iteration: int, *also: str) -> dict[str, Tensor | None]:
+        pair = Pair(Case(EVEN, 3, "lsgan", "image", "published", "two", False, also=also))
+        outcome = pair.step(pair.x, pair.x_pos, pair.y, iteration)
+        assert bool(outcome.penalty) == (iteration % pair.step.config.loss.r1_every == 0)
+        return {name: p.grad for name, p in pair.net.discriminator.named_parameters()}
+
+    for iteration, factor in ((3, 0.0), (4, 0.8)):
+        lazy, plain = gradients(iteration, "loss.r1=0.4", "loss.r1_every=2"), gradients(iteration, f"loss.r1={factor}")
+        assert lazy
+        for name, gradient in lazy.items():
+            assert gradient is not None
+            assert_same(gradient, plain[name], name)

@@ -101,8 +101,8 @@ class JointStep:
             scene = self.generate(x, x_pos, y)
 
         with optimizers.autocast():
-            judged, penalty = self.judge(scene)
-        discriminator = both_halves(judged + self.config.loss.r1 * penalty)
+            judged, penalty = self.judge(scene, penalise=iteration % self.config.loss.r1_every == 0)
+        discriminator = both_halves(judged + self.config.loss.r1 * self.config.loss.r1_every * penalty)
         seen = {"discriminator": both_halves(judged), "penalty": both_halves(penalty)}
         optimizers.descend(
             self.config.loss.adversarial * discriminator, "discriminator", iteration=iteration, terms=seen
@@ -133,14 +133,17 @@ class JointStep:
         halves = [head.chunk(2) for head in logits]
         return Scene(x, y, s, f, tuple(h[0] for h in halves), tuple(h[1] for h in halves), x_self, x_same, x_cross)
 
-    def judge(self, scene: Scene) -> tuple[Tensor, Tensor]:
-        """D's loss and gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed."""
+    def judge(self, scene: Scene, *, penalise: bool = True) -> tuple[Tensor, Tensor]:
+        """D's loss and gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed.
+
+        Not to `penalise` makes the penalty 0 and saves its second derivatives.
+        """
         kind, D = self.config.model.discriminator.kind, self.net.discriminator
         fake = D(swap(scene.x_cross).detach())
         with self.optimizers.full_precision():  # second derivatives lose too much in half precision
-            x = scene.x.detach().requires_grad_()
+            x = scene.x.detach().requires_grad_(penalise)
             real = D(x)
-            penalty = losses.r1(kind, real, x)
+            penalty = losses.r1(kind, real, x) if penalise else x.new_zeros(len(x))
         return losses.discriminator(kind, fake, real), penalty
 
     def terms(self, scene: Scene, evaluated: dict[str, float]) -> dict[str, Tensor]:
