@@ -1,10 +1,11 @@
-"""Seconds per training iteration: the one-batch step against the literal two-half iteration, side by side.
+"""Training iterations of the one-batch step and of the literal two-half iteration, side by side.
 
 Both start from the same weights and compute the same numbers with every term on, on random images. The literal one
 (tests/oracle.py) treats the half-batches one after the other, deep-copies the frozen networks, computes gradients that
-nobody needs, and upsamples before it convolves, as the published code does. The other is what `dgnet train joint`
-runs it, channels last in memory. They take turns within one run, so that a busy machine slows both; the ratio is the
-median over turns.
+nobody needs, and upsamples before it convolves, as the published code does; it is in float32. The other is what
+`dgnet train joint` runs, channels last in memory, in each of `--precision`. They take turns within one run, so that a
+busy machine slows all; a ratio is the median over turns. Seconds are those of the clock, and of the processor on a CPU:
+on a shared machine only the latter say something.
 
     python benchmarks/step.py --preset market1501 --half-batch 2 --json benchmarks/results/step.json
 """
@@ -17,19 +18,26 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from dgnet import config as configuration
 from dgnet import console
 from dgnet import device as memory
+from dgnet.config import Precision
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Teacher, build_baseline
 from dgnet.train.optim import joint_optimizers
@@ -43,92 +51,175 @@ CLASSES = 751
 EVERY_TERM = ["loss.warm_up.start=0", "loss.teacher_warm_up.start=0"]
 
 
-def seconds(do: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    do()
-    return time.perf_counter() - start
-
-
 def upsample_then_convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What `dgnet.models.decoder.upsampled_convolution` equals, word for word."""
     return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (2, 2, 2, 2), mode="reflect"), weight, bias)
 
 
-def iterations(preset: str, half_batch: int, overrides: list[str]) -> tuple[Callable[[], object], Callable[[], object]]:
-    """One iteration of the step and one of the oracle, to be called any number of times."""
+class Sides(NamedTuple):
+    """What takes turns: one iteration each, to be called any number of times."""
+
+    literal: Callable[[], object]
+    ours: dict[Precision, Callable[[], object]]
+
+
+def sides(
+    preset: str, half_batch: int, precisions: Sequence[Precision], overrides: Sequence[str], device: str
+) -> Sides:
+    """The oracle, and the step in every precision, each with its own copy of the same weights."""
     config = configuration.load(preset, [*EVERY_TERM, f"train.half_batch={half_batch}", *overrides])
+    place = torch.device(device)
     torch.manual_seed(0)
     net, baseline = DGNet(config, CLASSES).train(), build_baseline(config, CLASSES)
     size = (config.data.height, config.data.width)
-    x, x_pos = torch.randn(2 * half_batch, 3, *size), torch.randn(2 * half_batch, 3, *size)
-    y = torch.randint(CLASSES, (2 * half_batch,))
-    erased = torch.rand(4 * half_batch, 1, *size) < 0.2 if config.data.erasing else None
+    x, x_pos = torch.randn(2 * half_batch, 3, *size).to(place), torch.randn(2 * half_batch, 3, *size).to(place)
+    y = torch.randint(CLASSES, (2 * half_batch,)).to(place)
+    erased = torch.rand(4 * half_batch, 1, *size).to(place) < 0.2 if config.data.erasing else None
+    late = 10_000  # warmed up
 
-    oracle = Oracle(copy.deepcopy(net), [copy.deepcopy(baseline)], config, torch.Generator().manual_seed(1))
-    device = torch.device("cpu")
-    net = placed(net, device)
-    step = JointStep(
-        net,
-        placed(Teacher([baseline], batch_statistics=config.model.appearance.train_bn), device),
-        config,
-        joint_optimizers(net, config.train, device),
-        torch.Generator().manual_seed(1),  # the same coins
-        None if erased is None else lambda images: images.masked_fill(erased, 0.0),
+    oracle = Oracle(
+        copy.deepcopy(net).to(place), [copy.deepcopy(baseline).to(place)], config, torch.Generator().manual_seed(1)
     )
     halves = [part for images in (x, x_pos, y) for part in images.chunk(2)]
     masks = None if erased is None else erased.chunk(4)
-    late = 10_000  # warmed up
-    images = [photos.to(memory_format=torch.channels_last) for photos in (x, x_pos)]  # as the loader gives them
 
     def literal() -> object:
         with patch("dgnet.models.decoder.upsampled_convolution", upsample_then_convolve):
             return oracle(*halves, late, masks)
 
-    return lambda: step(*images, y, late), literal
+    def ours(precision: Precision) -> Callable[[], object]:
+        chosen = replace(config, train=replace(config.train, precision=precision))
+        own = placed(copy.deepcopy(net), place)
+        step = JointStep(
+            own,
+            placed(Teacher([copy.deepcopy(baseline)], batch_statistics=config.model.appearance.train_bn), place),
+            chosen,
+            joint_optimizers(own, chosen.train, place),
+            torch.Generator().manual_seed(1),  # the same coins
+            None if erased is None else lambda images: images.masked_fill(erased, 0.0),
+        )
+        images = [photos.to(memory_format=torch.channels_last) for photos in (x, x_pos)]  # as the loader gives them
+        return lambda: step(*images, y, late)
+
+    return Sides(literal, {precision: ours(precision) for precision in precisions})
+
+
+class Taken(NamedTuple):
+    """Of one iteration."""
+
+    clock: float  # seconds
+    processor: float  # seconds, of all threads
+    memory: int  # bytes at most, on a GPU
+
+
+def taken(do: Callable[[], object], device: str) -> Taken:
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    clock, processor = time.perf_counter(), time.process_time()
+    do()
+    if on_gpu:
+        torch.cuda.synchronize()
+    memory = torch.cuda.max_memory_allocated() if on_gpu else 0
+    return Taken(time.perf_counter() - clock, time.process_time() - processor, memory)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of convolutions and matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def flops(do: Callable[[], object]) -> int:
+    with Operations() as operations:
+        do()
+    return operations.total
+
+
+def summary(turns: Sequence[Taken], operations: int, device: str) -> dict[str, Any]:
+    """Median and interquartile range of the seconds that count: the processor's on a CPU, the clock's on a GPU."""
+    counted = [t.clock if torch.device(device).type == "cuda" else t.processor for t in turns]
+    low, median, high = statistics.quantiles(counted, n=4) if len(counted) > 1 else counted * 3
+    return {
+        "median_seconds": median,
+        "interquartile_range": [low, high],
+        "gflop": operations / 1e9,
+        "gflop_per_second": operations / 1e9 / median,
+        "peak_memory_bytes": max(t.memory for t in turns) or None,
+        "clock_seconds": [t.clock for t in turns],
+        "processor_seconds": [t.processor for t in turns],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="market1501", help="a preset or a YAML file (default: %(default)s)")
     parser.add_argument("--half-batch", type=int, default=2, help="images per half-batch (default: %(default)s)")
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], help="of the step (default: both)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--note", default="", help="about the machine, for the JSON file")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("overrides", nargs="*", help="key.path=value, laid over the preset")
     options = parser.parse_args()
     memory.keep_freed()
     torch.set_num_threads(options.threads)
 
-    step, oracle = iterations(options.preset, options.half_batch, options.overrides)
-    seconds(step), seconds(oracle)  # first use fills caches
-    ours, theirs = [], []
+    literal, ours = sides(options.preset, options.half_batch, options.precision, options.overrides, options.device)
+    everyone = {"literal": literal, **ours}
+    operations = {name: flops(do) for name, do in everyone.items()}  # the first use fills caches, too
+    turns: dict[str, list[Taken]] = {name: [] for name in everyone}
     with console.progress() as bar:
         task = bar.add_task("turns", total=options.repeats, note="")
         for _ in range(options.repeats):
-            theirs.append(seconds(oracle))
-            ours.append(seconds(step))
+            for name, do in everyone.items():
+                turns[name].append(taken(do, options.device))
             bar.advance(task)
 
-    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-    rows = [
-        ("literal, half after half", f"{statistics.median(theirs):.3f}", "1.00"),
-        ("dgnet, one batch", f"{statistics.median(ours):.3f}", f"{ratio:.2f}"),
-    ]
-    title = f"One iteration of {options.preset}, {options.half_batch} + {options.half_batch} images"
-    console.stdout.print(console.table(title, ["", "seconds", "times as fast"], rows))
+    figures = {name: summary(turns[name], operations[name], options.device) for name in everyone}
+    seconds = "clock_seconds" if torch.device(options.device).type == "cuda" else "processor_seconds"
+    for figure in figures.values():
+        pairs = zip(figures["literal"][seconds], figure[seconds], strict=True)
+        figure["times_as_fast"] = statistics.median(theirs / own for theirs, own in pairs)
+    columns = {"median_seconds": ".3f", "gflop": ".0f", "gflop_per_second": ".0f", "times_as_fast": ".2f"}
+    rows = [(name, *(format(f[key], form) for key, form in columns.items())) for name, f in figures.items()]
+    title = f"One iteration of {options.preset}, {options.half_batch} + {options.half_batch} images, {options.device}"
+    console.stdout.print(console.table(title, ["", "seconds", "GFLOP", "GFLOP/s", "times as fast"], rows))
     if options.json:
-        figures = {
-            "ratio": ratio,
-            "dgnet_seconds": ours,
-            "literal_seconds": theirs,
+        written = {
             "preset": options.preset,
             "overrides": options.overrides,
             "half_batch": options.half_batch,
             "threads": options.threads,
+            "device": options.device,
             "torch": torch.__version__,
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "date": datetime.now(UTC).date().isoformat(),
+            "commit": commit(),
+            "note": options.note,
+            "figures": figures,
         }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
+
+
+def commit() -> str:
+    """Of the sources that were timed; with `+` if they have changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        done = subprocess.run([*git, "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
