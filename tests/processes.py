@@ -5,6 +5,7 @@ They are forked from a server that has loaded torch, so that they start at once 
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -13,13 +14,21 @@ from typing import Any
 
 import torch
 
+from dgnet import config as configuration
 from dgnet.cli import main
 from dgnet.gallery import enrol
 from dgnet.gallery.entries import Entry
 from dgnet.gallery.gallery import Gallery
 from dgnet.images.pieces import Piece
-from dgnet.train import checkpoint, distributed
+from dgnet.images.transforms import random_erasing
+from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import group_statistics
+from dgnet.models.teacher import Teacher, build_baseline
+from dgnet.train import batches, checkpoint, distributed
+from dgnet.train.chance import generator, seed_of
 from dgnet.train.loop import Loop
+from dgnet.train.optim import joint_optimizers
+from dgnet.train.step import JointStep
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["dgnet.train.joint", "dgnet.train.baseline", "dgnet.cli"])
@@ -57,6 +66,7 @@ def rank(arguments: list[str], output: Path, environment: Mapping[str, str], sta
     Loop.run = kept  # type: ignore[method-assign]
     if same_draws:
         distributed.rank = lambda: 0
+        batches.Share.number = lambda self, t: t  # type: ignore[method-assign]
     command(arguments, output, environment)
 
 
@@ -108,3 +118,35 @@ def hold(folder: Path, reports: Any) -> None:
     with Gallery(folder).writing():
         reports.send("holding")
         reports.poll(PATIENCE)
+
+
+def three_steps(environment: Mapping[str, str], file: Path) -> None:
+    """Three iterations in float64 on this process's share of a batch of 8 + 8; the weights are left in `file`."""
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    device = distributed.start(torch.device("cpu"))
+    rank, count = distributed.rank(), distributed.count()
+    config = configuration.load(
+        "tiny", [f"train.half_batch={8 // count}", "model.appearance.dropout=[0, 0]", "teacher.dropout=0"]
+    )
+    torch.manual_seed(0)
+    net, baseline = DGNet(config, 5).double().train(), build_baseline(config, 5).double()
+    x, x_pos = torch.randn(2, 16, 3, 32, 16, dtype=torch.float64)
+    y = torch.randint(5, (16,))
+    mine = torch.arange(16).view(2, count, -1)[:, rank].flatten()
+    before = copy.deepcopy(net.state_dict())
+    optimizers = joint_optimizers(net, config.train, device)
+    step = JointStep(net, Teacher([baseline]), config, optimizers, torch.Generator())
+    step.teacher.group = 4
+    group_statistics(net.appearance, 4)
+    tuned = []
+    recovered = step.recovered_structure
+    step.recovered_structure = lambda image, tune_encoder: (
+        tuned.append(tune_encoder) or recovered(image, tune_encoder=tune_encoder)
+    )
+    for iteration in (2, 3, 4, 5):
+        step(x[mine], x_pos[mine], y[mine], iteration)
+        step.coins.manual_seed(seed_of(0, "coin", iteration))
+    erased = random_erasing(torch.ones(4, 3, 32, 16), generator(seed_of(0, "images", 1, rank)), probability=1.0)
+    weights = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    torch.save({"weights": weights, "before": before, "erased": erased, "tuned": tuned}, file)

@@ -16,6 +16,7 @@ from dgnet.train.batches import (
     Batch,
     OneStream,
     Positives,
+    Share,
     TwoStreams,
     camera_balanced,
     identity_balanced,
@@ -216,3 +217,28 @@ def test_the_device_changes_nothing() -> None:
         assert there.x.is_cuda
         assert torch.equal(here.index, there.index.cpu())
         torch.testing.assert_close(here.x, there.x.cpu(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_processes_share_every_epoch_among_them_without_a_gap_and_without_a_repetition(
+    processes: int, batch: int
+) -> None:
+    def one(rank: int) -> OneStream:
+        return OneStream(pictures(), LABELS, shuffled(len(LABELS), batch), seed=1, share=Share(rank, processes))
+
+    per_epoch = len(LABELS) // batch
+    streams = [one(rank) for rank in range(processes)]
+    together = [next(stream).index for _ in range(per_epoch) for stream in streams]  # as many epochs as processes
+    alone = OneStream(pictures(), LABELS, shuffled(len(LABELS), batch), seed=1)
+    for epoch in range(processes):
+        photos = torch.cat(together[epoch * per_epoch : (epoch + 1) * per_epoch]).tolist()
+        assert len(photos) == len(set(photos)) == per_epoch * batch
+        assert photos == torch.cat([next(alone).index for _ in range(per_epoch)]).tolist()
+
+
+def test_processes_together_take_the_batches_of_one() -> None:
+    alone, shares = streams(), [streams(share=Share(rank, 3)) for rank in range(3)]
+    for _ in range(4):
+        for share in shares:
+            assert same(next(share), next(alone))

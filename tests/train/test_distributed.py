@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,8 +102,10 @@ def test_two_that_see_different_photos_stay_equal_and_resume(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     first, second = two_processes([whole, whole], given, tmp_path)
     assert_same_state(first, second)
-    assert first["stream"]["seed"] != second["stream"]["seed"]
-    assert (tmp_path / "output-0.txt").read_text().splitlines()[-1] == f"written: {whole / 'model.safetensors'}"
+    assert first["stream"] == second["stream"]  # the same order, of which each takes its share
+    said = (tmp_path / "output-0.txt").read_text()
+    assert said.splitlines()[-1] == f"written: {whole / 'model.safetensors'}"
+    assert "2 processes: 8 + 8 images in an iteration, learning rates as configured" in said
     assert (tmp_path / "output-1.txt").read_text() == ""  # only the first talks
 
     shorter = [word.replace("iterations=4", "iterations=2") for word in given]
@@ -121,3 +126,54 @@ def test_started_by_halves_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"WORLD_SIZE is set, but .*; start several processes with torchrun"):
         distributed.start(torch.device("cpu"))
+
+
+def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None:
+    """Batch norms take groups of four in both; [a1 a2; b1 b2] is divided into [a1; b1] and [a2; b2]."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    files = [tmp_path / f"{name}.pt" for name in ("alone", "first", "second")]
+    environments = [
+        {"WORLD_SIZE": "1"},
+        *(
+            {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            for r in "01"
+        ),
+    ]
+    started = [
+        processes.start(processes.three_steps, environment, file)
+        for environment, file in zip(environments, files, strict=True)
+    ]
+    for process in started:
+        process.join(processes.PATIENCE)
+        assert process.exitcode == 0
+    alone, first, second = (torch.load(file) for file in files)
+    moved = 0
+    for name, weight in alone["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name]), name
+        torch.testing.assert_close(first["weights"][name], weight, rtol=1e-8, atol=1e-9, msg=name)
+        moved += not torch.equal(weight, alone["before"][name])
+    assert moved > 100
+    assert not torch.equal(first["erased"], second["erased"])  # each process erases for itself
+    assert first["tuned"] == second["tuned"] == alone["tuned"]  # and all tune the same network
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_what_lost_a_process_and_it_goes_on(given: Arguments, tmp_path: Path) -> None:
+    """One process is killed in iteration 3; the same command, with --resume auto, continues after iteration 2."""
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2", "--max-restarts=1",
+        "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "dying", "train", "joint", str(run), *given,
+        "train.checkpoint_every=2", "--resume", "auto",
+    ]  # fmt: skip
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * processes.PATIENCE, env=environment)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "going on after iteration 2 of 4" in said
+    assert f"written: {run / 'model.safetensors'}" in said
+    assert [line["iteration"] for line in logs.read(run / "log.jsonl")] == [1, 2, 3, 4]
+    assert (run / "model.safetensors").exists()

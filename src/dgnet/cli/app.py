@@ -119,7 +119,18 @@ _OVERRIDE = re.compile(r"[a-z]\w*(\.\w+)+=.*", re.DOTALL)
 # Commands that take overrides, and what stands for the word before them where it is left out.
 _OVERRIDDEN = {("demo",): "demo", ("config",): "market1501", ("train", "teacher"): None, ("train", "joint"): None}
 _MANY = ("--explain",)  # options that take all words up to the next option
-_FLAGS = ("--resume", "--no-resume", "--help", "-h")
+_FLAGS = ("--help", "-h")
+
+
+def _resuming(words: Sequence[str]) -> list[str]:
+    """`--resume` alone says yes; behind it may stand `auto`."""
+    full: list[str] = []
+    for word in words:
+        if word == "auto" and full[-2:] == ["--resume", "yes"]:
+            full[-1] = word
+        else:
+            full += {"--resume": ["--resume", "yes"], "--no-resume": ["--resume", "no"]}.get(word, [word])
+    return full
 
 
 def in_order(given: Sequence[str]) -> list[str]:
@@ -130,7 +141,7 @@ def in_order(given: Sequence[str]) -> list[str]:
     words: list[str] = []
     overrides: list[str] = []
     options: list[str] = []
-    rest, many = iter(given[len(command) :]), False
+    rest, many = iter(_resuming(given[len(command) :])), False
     for word in rest:
         if _OVERRIDE.fullmatch(word):
             overrides.append(word)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction
@@ -23,7 +23,7 @@ def teacher(
     run: Positional[Path],
     overrides: Positional[tuple[str, ...]] = (),
     config: str | None = None,
-    resume: bool = False,
+    resume: Literal["no", "yes", "auto"] = "no",
     device: str = "auto",
 ) -> int:
     """Train a teacher on real images; writes RUN/teacher.safetensors.
@@ -31,8 +31,8 @@ def teacher(
     Args:
         run: folder of the run
         overrides: changes to the configuration, such as data.root=Market-1501 teacher.epochs=30
-        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
-        resume: continue this run from its newest checkpoint
+        config: a preset or a YAML file; by default market1501. A run that is resumed keeps its own
+        resume: continue this run from its newest checkpoint; auto: start it where there is none
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.datasets.read import of_config
@@ -41,8 +41,8 @@ def teacher(
     from dgnet.train.baseline import train_baseline
 
     place = distributed.start(device_named(device))  # before anything is said: only the first process talks
-    chosen = _run_config(run, config, overrides, resume=resume)
-    file = train_baseline(chosen, of_config(chosen.data, "train", recorded=resume), run, place, resume=resume)
+    chosen, again = _run_config(run, config, overrides, resume)
+    file = train_baseline(chosen, of_config(chosen.data, "train", recorded=again), run, place, resume=again)
     return _finished(file)
 
 
@@ -52,7 +52,7 @@ def joint(
     overrides: Positional[tuple[str, ...]] = (),
     teacher: UseAppendAction[tuple[Path, ...]] = (),
     config: str | None = None,
-    resume: bool = False,
+    resume: Literal["no", "yes", "auto"] = "no",
     device: str = "auto",
 ) -> int:
     """Train DG-Net; writes RUN/model.safetensors. Several GPUs: torchrun --nproc-per-node N -m dgnet train joint ...
@@ -61,8 +61,8 @@ def joint(
         run: folder of the run
         overrides: changes to the configuration, such as data.root=Market-1501 train.precision=bfloat16
         teacher: weights of a teacher; several are averaged; a run that is resumed knows its own
-        config: a preset or a YAML file; by default market1501, or the own one of a run that is resumed
-        resume: continue this run from its newest checkpoint
+        config: a preset or a YAML file; by default market1501. A run that is resumed keeps its own
+        resume: continue this run from its newest checkpoint; auto: start it where there is none
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.datasets.read import of_config
@@ -71,28 +71,32 @@ def joint(
     from dgnet.train.joint import train_joint
 
     place = distributed.start(device_named(device))  # before anything is said: only the first process talks
-    chosen = _run_config(run, config, overrides, resume=resume)
+    chosen, again = _run_config(run, config, overrides, resume)
     file = train_joint(
         chosen,
-        of_config(chosen.data, "train", recorded=resume),
+        of_config(chosen.data, "train", recorded=again),
         run,
         list(teacher),
         place,
-        resume=resume,
+        resume=again,
     )
     return _finished(file)
 
 
-def _run_config(run: Path, config: str | None, overrides: Sequence[str], *, resume: bool) -> Config:
+def _run_config(
+    run: Path, config: str | None, overrides: Sequence[str], resume: Literal["no", "yes", "auto"]
+) -> tuple[Config, bool]:
+    """The configuration, and whether a run is continued. The same command, with auto, starts a run and continues it."""
     from dgnet import config as configuration
 
-    if not resume:
-        return configuration.load(config or "market1501", overrides)
-    if config:
+    begun = (run / "config.yaml").is_file()
+    if resume == "no" or (resume == "auto" and not begun):
+        return configuration.load(config or "market1501", overrides), False
+    if config and resume == "yes":
         raise UserError(f"--config {config}: a resumed run keeps its own, {run}/config.yaml; leave --config out")
-    if not (run / "config.yaml").is_file():
+    if not begun:
         raise UserError(f"{run}: no run to resume here (no config.yaml)")
-    return configuration.load(run / "config.yaml", overrides)
+    return configuration.load(run / "config.yaml", overrides), True
 
 
 def _finished(file: Path | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -56,15 +56,6 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
     async def answered(request: Request, work: Callable[[], Any]) -> Any:
         return await worker.do(work, request.is_disconnected)
 
-    async def asked(request: Request, photos: Sequence[str], work: Callable[[dict[str, Any]], Any]) -> Any:
-        """What `work` makes of a form; those of its fields that are `photos` stay on the disk until their turn."""
-        async with request.form(max_files=len(photos), max_fields=4) as form:
-            given: dict[str, Any] = dict(form)
-            for name in photos:
-                if not isinstance(given.get(name), UploadFile):
-                    raise UserError(f"{name}: a photo is needed")
-            return await answered(request, lambda: work(given | {name: _upload(given[name], name) for name in photos}))
-
     for path, (file, kind) in FILES.items():
         app.add_api_route(path, _static(file, kind), response_class=Response)
 
@@ -74,28 +65,26 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
 
     @app.post("/api/pair")
     async def pair(request: Request) -> Any:
-        return await asked(request, ["a", "b"], lambda given: answers.pair(given["a"], given["b"]))
+        given = await _form(request, "a", "b")
+        return await answered(request, lambda: answers.pair(given["a"], given["b"]))
 
     @app.post("/api/interpolation")
     async def interpolation(request: Request) -> Any:
-        def work(given: dict[str, Any]) -> Any:
-            return answers.interpolation(given["a"], given["b"], str(given.get("of", "")))
-
-        return await asked(request, ["a", "b"], work)
+        given = await _form(request, "a", "b")
+        of = str(given.get("of", ""))
+        return await answered(request, lambda: answers.interpolation(given["a"], given["b"], of))
 
     @app.post("/api/search")
     async def search(request: Request) -> Any:
-        def work(given: dict[str, Any]) -> Any:
-            return answers.search(given["query"], _whole(given.get("top", "12"), "top"))
-
-        return await asked(request, ["query"], work)
+        given = await _form(request, "query")
+        top = _whole(given.get("top", "12"), "top")
+        return await answered(request, lambda: answers.search(given["query"], top))
 
     @app.post("/api/explanation")
     async def explanation(request: Request) -> Any:
-        def work(given: dict[str, Any]) -> Any:
-            return answers.explanation(given["query"], _whole(given.get("number"), "number"))
-
-        return await asked(request, ["query"], work)
+        given = await _form(request, "query")
+        number = _whole(given.get("number"), "number")
+        return await answered(request, lambda: answers.explanation(given["query"], number))
 
     @app.get("/api/named")
     async def named(request: Request, text: str = "") -> Any:
@@ -103,8 +92,8 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
 
     @app.get("/api/photo/{number}", response_class=Response)
     async def photo(request: Request, number: str) -> Any:
-        content = await answered(request, lambda: answers.picture(_whole(number, "photo")))
-        return Response(content, media_type="image/png")
+        place = _whole(number, "photo")
+        return Response(await answered(request, lambda: answers.picture(place)), media_type="image/png")
 
     return Guard(app, hosts, MEGABYTES * 1_000_000, SECONDS, TOLD[TooLargeError][1])
 
@@ -122,8 +111,18 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": sentence or " ".join(str(error).split())}, status)
 
 
-def _upload(photo: UploadFile, name: str) -> Upload:
-    return Upload(photo.file.read(), (photo.filename or name)[-80:])
+async def _form(request: Request, *photos: str) -> dict[str, Any]:
+    """The fields of a form; those named are photos. Raises UserError where one is missing."""
+    given: dict[str, Any] = {}
+    async with request.form(max_files=len(photos), max_fields=4) as form:
+        for key, value in form.items():
+            given[key] = value
+            if isinstance(value, UploadFile):
+                given[key] = Upload(await value.read(), (value.filename or key)[-80:])
+    for name in photos:
+        if not isinstance(given.get(name), Upload):
+            raise UserError(f"{name}: a photo is needed")
+    return given
 
 
 def _whole(text: object, name: str) -> int:

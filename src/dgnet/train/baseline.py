@@ -14,7 +14,7 @@ from dgnet.images.transforms import random_erasing
 from dgnet.losses import joint as losses
 from dgnet.models.teacher import build_baseline
 from dgnet.train import distributed
-from dgnet.train.batches import Augment, OneStream, Single, shuffled
+from dgnet.train.batches import Augment, OneStream, Share, Single, shuffled
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
@@ -50,10 +50,11 @@ def train_baseline(
         photos.images,
         photos.classes.numpy(),
         shuffled(len(photos.classes), teacher.batch),
-        seed_of(run.seed, "photos", distributed.rank()),
+        seed_of(run.seed, "photos", 0),  # one order for all processes
         Augment(data.flip, data.pad),
         run.device,
         prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
+        share=Share(distributed.rank(), distributed.count()),
     )
     per_epoch = max(1, stream.batches_per_epoch // distributed.count())
     say_if_short(len(photos.classes), per_epoch, teacher.epochs)

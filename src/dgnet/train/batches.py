@@ -38,6 +38,21 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which batches are this process's: of one order that all have in common, every `of`-th, from number `rank` on.
+
+    So in an epoch of all processes together no photo is missed, and none is seen twice.
+    """
+
+    rank: int = 0
+    of: int = 1
+
+    def number(self, t: int) -> int:
+        """Of this process's batch t in the common order."""
+        return t * self.of + self.rank
+
+
+@dataclass(frozen=True)
 class Single:
     """One batch of photos: indices [n], normalised images [n, 3, H, W], labels [n]."""
 
@@ -112,6 +127,7 @@ class OneStream(Stream[Single]):
         augment: None for images as they are.
         device: where the batches are augmented and end up.
         prefetch: batches made ahead, each by a thread of its own; 0 makes each when it is asked for.
+        share: of the batches, in one of several processes; `batches_per_epoch` counts those of all.
     """
 
     def __init__(
@@ -123,14 +139,16 @@ class OneStream(Stream[Single]):
         augment: Augment | None = Augment(),
         device: torch.device | str = "cpu",
         prefetch: int = 0,
+        share: Share = Share(),
     ) -> None:
         y = _labels(images, labels)
         batch, self.batches_per_epoch = _batches(order, seed, stream=0)
         to = partial(torch.Tensor.to, device=device, non_blocking=True)
 
         def make(t: int) -> Single:
-            index = batch(t)
-            x = _load(images, index, generator(seed, "augment", t), augment, device)
+            number = share.number(t)
+            index = batch(number)
+            x = _load(images, index, generator(seed, "augment", number), augment, device)
             return Single(to(index), x, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": batch(0).numel()}, prefetch)
@@ -162,6 +180,7 @@ class TwoStreams(Stream[Batch]):
         device: torch.device | str = "cpu",
         order: Order | None = None,
         prefetch: int = 0,
+        share: Share = Share(),
     ) -> None:
         y = _labels(images, labels)
         order = order or shuffled(len(y), half_batch)
@@ -172,10 +191,11 @@ class TwoStreams(Stream[Batch]):
             console.notice(f"identities with a single photo, which is its own positive: {positives.alone}")
 
         def make(t: int) -> Batch:
-            index = torch.cat([a(t), b(t)])  # [2B]
-            positive = positives.draw(index, generator(seed, "positive", t))
+            number = share.number(t)
+            index = torch.cat([a(number), b(number)])  # [2B]
+            positive = positives.draw(index, generator(seed, "positive", number))
             both = torch.cat([index, positive])
-            x, x_pos = _load(images, both, generator(seed, "augment", t), augment, device).chunk(2)
+            x, x_pos = _load(images, both, generator(seed, "augment", number), augment, device).chunk(2)
             return Batch(to(index), to(positive), x, x_pos, to(y[index]))
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a(0).numel()}, prefetch)

@@ -2,7 +2,8 @@
 
 seed_of(seed, "joint")              of a training, from the configuration's; below it, each with that seed first:
 seed_of(..., "weights")             initial weights
-seed_of(..., "photos", rank)        of a process's batches; below it "order", "positive" and "augment"
+seed_of(..., "photos", 0)           of batches; below it "order", and "positive" and "augment" for batch number n,
+                                    counted over all processes
 seed_of(..., "layers", t, rank)     dropout in iteration t
 seed_of(..., "images", t, rank)     random erasing, noise on edges
 seed_of(..., "coin", t)             who is tuned by L_s, the same in every process

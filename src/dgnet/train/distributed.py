@@ -10,10 +10,12 @@ import atexit
 import os
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from dgnet import console
 from dgnet.errors import UserError
@@ -34,12 +36,27 @@ def start(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            store, number, size = next(rendezvous("env://"))
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo", store=_of_this_start(store), rank=number, world_size=size
+            )
         except ValueError as error:  # variables of the environment are missing
             raise UserError(f"WORLD_SIZE is set, but {error}; start several processes with torchrun") from error
         atexit.register(dist.destroy_process_group)
     console.stdout.quiet = console.stderr.quiet = rank() > 0
     return device
+
+
+def _of_this_start(store: Any) -> Any:
+    """The processes' notice board without what those of an earlier start have left there.
+
+    `torchrun --max-restarts` keeps one board for all of its starts, on which a new process can find the address of a
+    dead one. Starts are counted on each machine by itself, so several machines need another way (docs/speed.md).
+    """
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"dgnet/{start}", store)  # type: ignore[attr-defined]  # not in torch's list of names
 
 
 def rank() -> int:
@@ -95,10 +112,17 @@ class Exchange:
             return flags
         while self._to_send:  # some parameters have no gradient
             self._send(self._to_send.popleft())
-        dist.all_reduce(flags)
-        for gradients, flat, work in self._sent:
-            work.wait()
-            _spread(flat / dist.get_world_size(), gradients)
+        try:
+            dist.all_reduce(flags)
+            for gradients, flat, work in self._sent:
+                work.wait()
+                _spread(flat / dist.get_world_size(), gradients)
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"another process of this training is lost ({reason}); what was saved last stands: the same command "
+                "with --resume auto goes on from there"
+            ) from error
         self._sent.clear()
         return flags
 

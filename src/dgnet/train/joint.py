@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset
 from dgnet.errors import UserError
@@ -17,7 +18,7 @@ from dgnet.models.dgnet import DGNet
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed
-from dgnet.train.batches import Augment, Batch, TwoStreams
+from dgnet.train.batches import Augment, Batch, Share, TwoStreams
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
@@ -83,12 +84,19 @@ def train_joint(
         photos.images,
         photos.classes.numpy(),
         train.half_batch,
-        seed_of(run.seed, "photos", distributed.rank()),
+        seed_of(run.seed, "photos", 0),  # one order for all processes
         Augment(data.flip, data.pad),
         run.device,
         order(run.config, photos),
         prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
+        share=Share(distributed.rank(), distributed.count()),
     )
+    if (processes := distributed.count()) > 1:
+        batch = processes * train.half_batch
+        console.notice(
+            f"{processes} processes: {batch} + {batch} images in an iteration, learning rates as configured "
+            f"({train.learning_rate:g}, {train.backbone_learning_rate:g}, {train.head_learning_rate:g}), not scaled"
+        )
     hashes = [baseline.hash[:12] for baseline in baselines]
     plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, teachers=hashes)
     return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
