@@ -48,8 +48,7 @@ def _backbone(name: str) -> str:
     if name in BACKBONES or name.removeprefix("timm:") not in ("", name):
         return name
     near = nearest(name, BACKBONES)
-    hint = f"did you mean {near}? " if near else ""
-    raise ValueError(f"{hint}input should be {', '.join(BACKBONES)} or timm:NAME")
+    raise ValueError(f"did you mean {near}?" if near else f"input should be {', '.join(BACKBONES)} or timm:NAME")
 
 
 BackboneName = Annotated[str, AfterValidator(_backbone)]
@@ -151,7 +150,7 @@ class Appearance:
     backbone: BackboneName = "resnet50"
     """Which network: a ResNet (resnet10, 18, 34, 50 or 101, each also with _ibn_a behind it), efficientnet_lite0 to 2,
     osnet_x0_25, x0_5, x0_75 or x1_0, dinov2_small, base or large, dinov3 likewise, clip_base_32, clip_base_16 or
-    clip_large_14 (these three: `dgnet[vit]`), or timm:NAME (`dgnet[timm]`)."""
+    clip_large_14 (DINO and CLIP need `dgnet[vit]`), or timm:NAME (`dgnet[timm]`)."""
     backbone_width: Positive = 64
     """64 is the published one, the only one that ImageNet weights fit; another scales all its channels by width / 64
     (of a ResNet: its channels after the first convolution; of a transformer: those of a head)."""

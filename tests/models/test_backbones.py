@@ -33,10 +33,12 @@ def small(name: str, last_stride: int = 1) -> protocol.Family:
 
 def test_the_configuration_knows_the_names_that_there_are() -> None:
     assert set(BACKBONES) == set(NAMES)
-    with pytest.raises(UserError, match=r"'osnet_x1': did you mean osnet_x1_0\? input should be resnet10, "):
+    with pytest.raises(UserError, match=r"'osnet_x1': did you mean osnet_x1_0\?$"):
         load("tiny", ["teacher.backbone=osnet_x1"])
     with pytest.raises(UserError, match=r"teacher.backbone = 'timm:': .* or timm:NAME"):
         load("tiny", ["teacher.backbone=timm:"])
+    with pytest.raises(UserError, match=r"'x': input should be resnet10, .*, clip_large_14 or timm:NAME$"):
+        load("tiny", ["teacher.backbone=x"])
 
 
 @pytest.mark.parametrize("last_stride", [1, 2])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from dgnet.config import BACKBONES
 from dgnet.errors import UserError
 from dgnet.files import local_file
 from dgnet.models.backbones.from_timm import FromTimm
@@ -74,7 +75,8 @@ def pretrained(backbone: Network, source: str) -> None:
     if source in ("imagenet", "package"):
         known = IMAGENET if source == "imagenet" else PACKAGES
         if name not in known:
-            raise UserError(f"weights {source!r}: there are none of {name}, only of {', '.join(known)}; {advice}")
+            those = [other for other in known if other in BACKBONES]
+            raise UserError(f"weights {source!r}: there are none of {name}, only of {', '.join(those)}; {advice}")
         if backbone.width != 64:
             raise UserError(f"backbone_width = {backbone.width}: ImageNet weights are for 64 alone; {advice}")
         source = IMAGENET[name] if source == "imagenet" else str(packaged(name))
