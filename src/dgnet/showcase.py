@@ -9,7 +9,7 @@ import torch
 
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset, Split
-from dgnet.evaluate.protocol import has_halves
+from dgnet.evaluate.protocol import alpha_of
 from dgnet.evaluate.ranking import retrieve
 from dgnet.generate import edit
 from dgnet.models.dgnet import DGNet
@@ -67,7 +67,7 @@ def retrieved(
 ) -> Retrieval:
     """Some queries of a data set, evenly spread, with their first answers; `found` are its features by `net`."""
     chosen = np.linspace(0, len(dataset.query) - 1, min(queries, len(dataset.query))).astype(np.int64)
-    ranked, correct = retrieve(found, chosen, places, how=Comparison(_alpha(net, config)))
+    ranked, correct = retrieve(found, chosen, places, how=Comparison(alpha_of(net, config)))
     full = (ranked >= 0).all(0)  # places that every query has an answer for
     ranked, correct = ranked[:, full], correct[:, full]
     size = (config.data.height, config.data.width)
@@ -81,10 +81,6 @@ def explained(net: DGNet | Baseline, shown: Retrieval, config: Config) -> dict[s
     if not shown.ranked.shape[1]:
         return {}
     queries, answers = torch.from_numpy(shown.queries), torch.from_numpy(shown.ranked[:, 0].copy())
-    of_query, of_answer = explain(net, queries, answers, _alpha(net, config)).painted()
+    of_query, of_answer = explain(net, queries, answers, alpha_of(net, config)).painted()
     rows = {"query": queries, "what speaks in it": of_query, "first answer": answers, "what speaks in that": of_answer}
     return {name: row.numpy() for name, row in rows.items()}
-
-
-def _alpha(net: DGNet | Baseline, config: Config) -> float | None:
-    return config.evaluate.alphas[0] if has_halves(net) else None

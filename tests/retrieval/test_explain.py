@@ -66,6 +66,18 @@ def test_shares_and_rest_are_the_likeness_that_embed_gives(how: tuple[str, ...])
         assert torch.allclose(shares.sum((1, 2)) + found.rest[:, number], found.score, atol=1e-5)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18_ibn_a", "efficientnet_lite0", "osnet_x0_25", "dinov2_small"])
+def test_every_family_of_backbones_can_be_explained(backbone: str) -> None:
+    if backbone.startswith("dinov2"):
+        pytest.importorskip("transformers", reason="ViTs need dgnet[vit]")
+    size = ("data.height=64", "data.width=32")
+    model = untrained("teacher", f"teacher.backbone={backbone}", "teacher.backbone_width=8", *size)
+    a, b = photos(2), photos(2, 1)
+    found = model.explain(a, b)
+    assert torch.allclose(found.score, (model.embed(a) * model.embed(b)).sum(1), atol=1e-5)
+    assert (found.first.flatten(1).std(1) > 0).all()
+
+
 @pytest.mark.parametrize("how", EVERY[:2], ids=" ".join)
 def test_without_biases_nothing_is_left_over(how: tuple[str, ...]) -> None:
     """So the shares are not merely defined to add up."""

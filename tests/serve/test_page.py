@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from dgnet.gallery.detections import of_detections
 from dgnet.gallery.enrol import enrol
 from dgnet.gallery.entries import of_images
 from dgnet.images.decode import decode
-from dgnet.serve.app import create, listening, searched_in
+from dgnet.retrieval.decision import Threshold
+from dgnet.serve.app import create, listening, searched_in, serve
 from dgnet.serve.searched import Folder
 
 testclient = pytest.importorskip("fastapi.testclient", reason="the page needs dgnet[serve], its tests httpx")
@@ -104,8 +106,23 @@ def test_photos_are_found_by_their_name(page: Any, people: Path) -> None:
     assert [photo["name"] for photo in page.get("/api/named", params={"text": name[:-4].upper()}).json()["photos"]] == [
         name
     ]
-    assert len(page.get("/api/named", params={"text": "jpg"}).json()["photos"]) == 12
+    assert len(page.get("/api/named", params={"text": "jpg"}).json()["photos"]) == 6
     assert page.get("/api/named", params={"text": " "}).json()["photos"] == []
+
+
+def test_a_model_with_a_threshold_decides(runs: Path, photos: list[Path], people: Path) -> None:
+    model = dgnet.load(runs / "joint", device="cpu")
+    searched = Folder(model, [people / "bounding_box_test"])
+    scores = [match.score for match in model.search(photos[0], people / "bounding_box_test", top=9)]
+    model.threshold = Threshold(
+        scores[5], scores[7], scores[3], 1e-3, 0.9, model.fingerprint, "people", genuine_pairs=9, impostor_pairs=9
+    )
+    with testclient.TestClient(create(model, searched), base_url=LOCAL) as page:
+        assert page.get("/api/about").json()["threshold"].endswith("0.001 false accepts on people")
+        matches = page.post("/api/search", files=sent(query=photos[0]), data={"top": "9"}).json()["matches"]
+        assert [match["same"] for match in matches] == ["yes"] * 4 + ["unsure"] * 4 + ["no"]
+        answer = page.post("/api/pair", files=sent(a=photos[0], b=photos[0])).json()
+        assert (answer["same"], round(answer["score"], 3)) == ("yes", 1.0)
 
 
 def test_a_teacher_compares_and_says_that_it_cannot_paint(runs: Path, photos: list[Path]) -> None:
@@ -325,6 +342,15 @@ def test_an_address_that_cannot_be_had_is_one_line() -> None:
         listening("127.0.0.1", 70000)
     with pytest.raises(UserError, match=r"cannot be listened at"):
         listening("203.0.113.7", 0)
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
+def test_a_package_that_is_missing_is_named_before_any_work(
+    model: dgnet.Model, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"serve: needs {package}: pip install 'dgnet\[serve\]'"):
+        serve(model, images=["nothing"])
 
 
 def test_the_model_is_left_as_it_was(page: Any, model: dgnet.Model, photos: list[Path]) -> None:

@@ -18,7 +18,6 @@ from dgnet.images.decode import decode_bytes, resize
 from dgnet.images.pieces import Piece
 from dgnet.model import Model
 from dgnet.pixels import Pixels
-from dgnet.retrieval.decision import Threshold
 from dgnet.serve.searched import Searched, Shown, piece_of
 
 STEPS = 13  # of an interpolation
@@ -39,12 +38,11 @@ class Answers:
 
     def __init__(self, model: Model, searched: Searched | None = None) -> None:
         self.model, self.searched, self.shown = model, searched, Shown()
-        self.threshold: Threshold | None = getattr(model, "threshold", None)
 
     def about(self) -> dict[str, Any]:
         """What the page can offer."""
         height, width = self.model.size
-        threshold = self.threshold
+        threshold = self.model.threshold
         return {
             "model": self.model.name,
             "generates": self.model.generates,
@@ -86,7 +84,7 @@ class Answers:
             raise UserError(f"top is {top}: 1 to {MOST} would be right")
         searched = self._searched()
         feature = self.model.embed(self._photos(query))
-        matches = searched.search(feature, top, threshold=self.threshold)
+        matches = searched.search(feature, top, threshold=self.model.threshold)
         found = [
             {"place": match.place, "score": match.score, "same": match.same, **self._told(piece_of(match))}
             for match in matches
@@ -99,7 +97,7 @@ class Answers:
         explained = self.model.explain(both[:1], both[1:])
         return {"shares": _uris(torch.cat(explained.painted())), "score": float(explained.score[0])}
 
-    def named(self, text: str, most: int = 12) -> dict[str, Any]:
+    def named(self, text: str, most: int = 6) -> dict[str, Any]:
         """The first photos of the gallery whose name holds `text`."""
         wanted = text.strip().casefold()
         found = (piece for piece in self._searched().pieces() if wanted in piece.path.name.casefold())

@@ -39,6 +39,7 @@ def serve(
     Raises:
         UserError: an address that cannot be had, a gallery of another model, or packages that are missing.
     """
+    require_packages()  # before a folder is embedded
     with listening(host, port) as at:
         app = create(model, searched_in(model, gallery, images), LOOPBACK if host in LOOPBACK else ())
         shown = f"[{host}]" if ":" in host else host
@@ -65,19 +66,16 @@ def create(model: Model, searched: Searched | None = None, hosts: tuple[str, ...
 
     Raises UserError where a package is missing.
     """
-    try:
-        from dgnet.serve.routes import routes
-    except ImportError as error:
-        raise _missing(error) from error
+    require_packages()
+    from dgnet.serve.routes import routes
+
     return routes(Answers(model, searched), hosts)
 
 
 def server(app: Guard) -> uvicorn.Server:
-    """What serves the page. Raises UserError where a package is missing."""
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise _missing(error) from error
+    """What serves the page."""
+    import uvicorn
+
     return uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, limit_concurrency=256, server_header=False)
     )
@@ -95,5 +93,11 @@ def listening(host: str, port: int) -> socket.socket:
         raise UserError(f"{host}, port {port}: cannot be listened at ({error.strerror or error}){hint}") from error
 
 
-def _missing(error: ImportError) -> UserError:
-    return UserError(f"serve: needs {error.name}: pip install 'dgnet[serve]'")
+def require_packages() -> None:
+    """Raise UserError where a package is missing that only this page needs."""
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401  # reads forms; its absence would show with the first photo only
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"serve: needs {error.name}: pip install 'dgnet[serve]'") from error

@@ -1,13 +1,12 @@
-"""What a browser asks, and which part of `Answers` answers it. Imported once `fastapi` is known to be there."""
+"""What a browser asks, and which part of `Answers` answers it. Imported where `fastapi` is known to be there."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
-import python_multipart  # noqa: F401  # what reads forms; its absence would show with the first photo only
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
@@ -56,6 +55,15 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
     async def answered(request: Request, work: Callable[[], Any]) -> Any:
         return await worker.do(work, request.is_disconnected)
 
+    async def asked(request: Request, photos: Sequence[str], work: Callable[[dict[str, Any]], Any]) -> Any:
+        """What `work` makes of a form; those of its fields that are `photos` stay on the disk until their turn."""
+        async with request.form(max_files=len(photos), max_fields=4) as form:
+            given: dict[str, Any] = dict(form)
+            for name in photos:
+                if not isinstance(given.get(name), UploadFile):
+                    raise UserError(f"{name}: a photo is needed")
+            return await answered(request, lambda: work(given | {name: _upload(given[name], name) for name in photos}))
+
     for path, (file, kind) in FILES.items():
         app.add_api_route(path, _static(file, kind), response_class=Response)
 
@@ -65,26 +73,28 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
 
     @app.post("/api/pair")
     async def pair(request: Request) -> Any:
-        given = await _form(request, "a", "b")
-        return await answered(request, lambda: answers.pair(given["a"], given["b"]))
+        return await asked(request, ["a", "b"], lambda given: answers.pair(given["a"], given["b"]))
 
     @app.post("/api/interpolation")
     async def interpolation(request: Request) -> Any:
-        given = await _form(request, "a", "b")
-        of = str(given.get("of", ""))
-        return await answered(request, lambda: answers.interpolation(given["a"], given["b"], of))
+        def work(given: dict[str, Any]) -> Any:
+            return answers.interpolation(given["a"], given["b"], str(given.get("of", "")))
+
+        return await asked(request, ["a", "b"], work)
 
     @app.post("/api/search")
     async def search(request: Request) -> Any:
-        given = await _form(request, "query")
-        top = _whole(given.get("top", "12"), "top")
-        return await answered(request, lambda: answers.search(given["query"], top))
+        def work(given: dict[str, Any]) -> Any:
+            return answers.search(given["query"], _whole(given.get("top", "12"), "top"))
+
+        return await asked(request, ["query"], work)
 
     @app.post("/api/explanation")
     async def explanation(request: Request) -> Any:
-        given = await _form(request, "query")
-        number = _whole(given.get("number"), "number")
-        return await answered(request, lambda: answers.explanation(given["query"], number))
+        def work(given: dict[str, Any]) -> Any:
+            return answers.explanation(given["query"], _whole(given.get("number"), "number"))
+
+        return await asked(request, ["query"], work)
 
     @app.get("/api/named")
     async def named(request: Request, text: str = "") -> Any:
@@ -92,8 +102,8 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
 
     @app.get("/api/photo/{number}", response_class=Response)
     async def photo(request: Request, number: str) -> Any:
-        place = _whole(number, "photo")
-        return Response(await answered(request, lambda: answers.picture(place)), media_type="image/png")
+        content = await answered(request, lambda: answers.picture(_whole(number, "photo")))
+        return Response(content, media_type="image/png")
 
     return Guard(app, hosts, MEGABYTES * 1_000_000, SECONDS, TOLD[TooLargeError][1])
 
@@ -111,18 +121,8 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": sentence or " ".join(str(error).split())}, status)
 
 
-async def _form(request: Request, *photos: str) -> dict[str, Any]:
-    """The fields of a form; those named are photos. Raises UserError where one is missing."""
-    given: dict[str, Any] = {}
-    async with request.form(max_files=len(photos), max_fields=4) as form:
-        for key, value in form.items():
-            given[key] = value
-            if isinstance(value, UploadFile):
-                given[key] = Upload(await value.read(), (value.filename or key)[-80:])
-    for name in photos:
-        if not isinstance(given.get(name), Upload):
-            raise UserError(f"{name}: a photo is needed")
-    return given
+def _upload(photo: UploadFile, name: str) -> Upload:
+    return Upload(photo.file.read(), (photo.filename or name)[-80:])
 
 
 def _whole(text: object, name: str) -> int:
