@@ -184,6 +184,6 @@ def svg(width: float, height: float, parts: Sequence[str], alt: str) -> str:
     """Drawn parts as one picture that shrinks with the page; `alt` says what it shows to those who cannot see it."""
     return (
         f'<svg viewBox="-2 -2 {width + 4:.0f} {height + 4:.0f}" style="max-width:{width + 4:.0f}px;'
-        f'min-width:{min(560, width + 4):.0f}px" role="img" '
+        f'min-width:{min(720, width + 4):.0f}px" role="img" '
         f'aria-label="{escape(alt)}">{"".join(parts)}</svg>'
     )

@@ -89,6 +89,7 @@ async function compare() {
 
 function forget() {
   for (const image of document.querySelectorAll(".made img, #frame")) show(image, null);
+  find("frame").parentNode.classList.remove("busy");
   find("likeness").hidden = true;
   find("step").disabled = true;
 }
@@ -163,7 +164,8 @@ function card(match) {
   item.querySelector(".name").textContent = match.name;
   for (const button of item.querySelectorAll("button")) {
     const what = button.dataset.do;
-    button.setAttribute("aria-label", `${what === "why" ? "Why is this" : "Take"} match ${match.place}${what === "why" ? " alike?" : ` as photo ${what.toUpperCase()}`}`);
+    const said = what === "why" ? `Why? Match ${match.place}` : `${what.toUpperCase()}: take match ${match.place} as this photo`;
+    button.setAttribute("aria-label", said);
     button.addEventListener("click", () => (what === "why" ? why(match, image, button) : take(match, what)));
   }
   return item;
