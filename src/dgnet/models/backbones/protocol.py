@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -42,30 +42,20 @@ Family = ResNet | EfficientNetLite | OSNet | ViT | FromTimm
 """Any of the classes that meet `Backbone`, for type checkers."""
 
 
-def _resnet(name: str) -> Callable[[int, int], Family]:
-    return lambda width, last_stride: ResNet(name, last_stride=last_stride, width=width)
+class Maker(Protocol):
+    """What builds a backbone of that name, with random weights."""
+
+    def __call__(self, name: str, *, last_stride: int, width: int) -> Family: ...
 
 
-def _efficientnet_lite(name: str) -> Callable[[int, int], Family]:
-    return lambda width, last_stride: EfficientNetLite(name, last_stride=last_stride, width=width)
-
-
-def _osnet(name: str) -> Callable[[int, int], Family]:
-    return lambda width, last_stride: OSNet(name, last_stride=last_stride, width=width)
-
-
-def _vit(name: str) -> Callable[[int, int], Family]:
-    return lambda width, last_stride: published(name, last_stride=last_stride, width=width)
-
-
-BACKBONES: dict[str, Callable[[int, int], Family]] = {
-    **{name: _resnet(name) for name in DEPTHS},
-    **{f"{name}_ibn_a": _resnet(f"{name}_ibn_a") for name in DEPTHS},
-    **{name: _efficientnet_lite(name) for name in EFFICIENTNETS},
-    **{name: _osnet(name) for name in OSNETS},
-    **{name: _vit(name) for name in SIZES},
+BACKBONES: dict[str, Maker] = {
+    **dict.fromkeys(DEPTHS, ResNet),
+    **dict.fromkeys((f"{name}_ibn_a" for name in DEPTHS), ResNet),
+    **dict.fromkeys(EFFICIENTNETS, EfficientNetLite),
+    **dict.fromkeys(OSNETS, OSNet),
+    **dict.fromkeys(SIZES, published),
 }
-"""By name: a function of the width and the last stage's stride."""
+"""By name; those of timm are in no list."""
 
 
 def build(name: BackboneName, *, width: int = 64, last_stride: int = 1) -> Family:
@@ -75,4 +65,4 @@ def build(name: BackboneName, *, width: int = 64, last_stride: int = 1) -> Famil
     """
     if name.startswith("timm:"):
         return FromTimm(name.removeprefix("timm:"), width=width, last_stride=last_stride)
-    return BACKBONES[name](width, last_stride)
+    return BACKBONES[name](name, width=width, last_stride=last_stride)
