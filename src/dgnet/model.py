@@ -22,9 +22,10 @@ from dgnet.evaluate import protocol
 from dgnet.evaluate.calibrate import calibrate
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded, local_file
+from dgnet.gallery.ask import Kept
 from dgnet.gallery.embedding import embedded, left_out
-from dgnet.gallery.gallery import Gallery
-from dgnet.gallery.store import Precision, Store
+from dgnet.gallery.places import open_or_create
+from dgnet.gallery.store import Precision
 from dgnet.generate import edit
 from dgnet.generate.dataset import folder
 from dgnet.images.inputs import Photo, Photos, crop, pixels
@@ -311,8 +312,10 @@ class Model:
         first, second = _matched("explain", first=self._photos("a", a), second=self._photos("b", b))
         return explain(self.net, first, second, self._alpha)
 
-    def gallery(self, folder: str | Path, *, precision: Precision = "float32") -> Gallery:
-        """The gallery in a folder, to be searched and added to (`dgnet.gallery.enrol.enrol`); a new one where none is.
+    def gallery(self, place: str | Path, *, precision: Precision = "float32") -> Kept:
+        """The gallery in a folder, or at `qdrant://host:port/name`; a new one where none is.
+
+        It is searched by its own `search`, and `dgnet.gallery.enrol.enrol` adds to it.
 
         Raises:
             UserError: the gallery of another model, or a folder that holds something else.
@@ -326,13 +329,9 @@ class Model:
             >>> gallery.search(model.embed_person("anna.jpg"), top=3)[0].place
             1
         """
-        if not Store(folder).begun:
-            return Gallery.create(
-                folder, model=self.fingerprint, made_by=self.name, dimensions=self.dimensions, precision=precision
-            )
-        found = Gallery(folder)
-        found.require(self.fingerprint, self.name)
-        return found
+        return open_or_create(
+            place, model=self.fingerprint, made_by=self.name, dimensions=self.dimensions, precision=precision
+        )
 
     def evaluate(
         self, folder: str | Path | None = None, layout: str = "auto", *, holdout: float | None = None, **options: Any

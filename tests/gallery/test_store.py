@@ -199,7 +199,7 @@ def test_features_that_cannot_be_kept_are_told(tmp_path: Path) -> None:
     for wrong, says in (
         (features[:, :4], r"shape \[20, 4\], not \[20, 8\]"),
         (features[:3], r"shape \[3, 8\], not \[20, 8\]"),
-        (features / 0, "finite, is needed"),
+        (features / 0, "NaN or infinity"),
     ):
         with pytest.raises(UserError, match=says):
             gallery.add(entries, wrong)

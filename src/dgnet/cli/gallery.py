@@ -13,8 +13,8 @@ from dgnet.cli.common import written
 from dgnet.errors import UserError
 
 if TYPE_CHECKING:
+    from dgnet.gallery.ask import Kept
     from dgnet.gallery.entries import Entry
-    from dgnet.gallery.gallery import Gallery
     from dgnet.model import Model
 
 app = tyro.extras.SubcommandApp()
@@ -24,7 +24,8 @@ app = tyro.extras.SubcommandApp()
 def build(
     images: Positional[tuple[Path, ...]] = (),
     *,
-    out: Path,
+    out: Path | None = None,
+    store: str | None = None,
     model: str | None = None,
     data: Path | None = None,
     layout: str = "auto",
@@ -43,6 +44,7 @@ def build(
     Args:
         images: the model (unless --model names it), then photos, or folders with photos at any depth
         out: folder of the gallery
+        store: in its place, qdrant://host:port/name
         model: a run folder, model.safetensors or teacher.safetensors
         data: a data set, whose people and cameras are kept
         layout: how it is laid out: auto, market1501, msmt17, ... (docs/datasets.md)
@@ -56,20 +58,24 @@ def build(
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto, cpu, cuda or cuda:N
     """
+    place = store or (None if out is None else str(out))
+    if place is None or (store and out):
+        raise UserError("gallery build: say where to keep it: --out FOLDER, or --store qdrant://host:port/name")
     name, images = _model_and(images, model)
     entries = _entries(images, data, layout, splits, boxes, frames, tracklets, camera, times)
     held = _load(name, device)
-    gallery = held.gallery(out, precision=precision)
+    gallery = held.gallery(place, precision=precision)
     if gallery.about.whole:
-        raise UserError(f"{out}: a whole gallery already; dgnet gallery add adds to it")
+        raise UserError(f"{place}: a whole gallery already; dgnet gallery add adds to it")
     return _enrol(gallery, held, entries, on_unreadable)
 
 
 @app.command
 def add(
-    gallery: Positional[Path],
+    gallery: Positional[str] = "",
     images: Positional[tuple[Path, ...]] = (),
     *,
+    store: str | None = None,
     model: str | None = None,
     data: Path | None = None,
     layout: str = "auto",
@@ -85,8 +91,9 @@ def add(
     """Add photos to a gallery. Those that are in it are passed over; those whose files have changed are replaced.
 
     Args:
-        gallery: its folder
+        gallery: its folder (not with --store)
         images: photos, or folders with photos at any depth
+        store: the gallery at qdrant://host:port/name
         model: the model that made the gallery, where it has moved
         data: a data set, whose people and cameras are kept
         layout: how it is laid out: auto, market1501, msmt17, ... (docs/datasets.md)
@@ -99,17 +106,16 @@ def add(
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.gallery.gallery import Gallery
-
-    found = Gallery(gallery)
+    found, images = _opened(gallery, images, store)
     entries = _entries(images, data, layout, splits, boxes, frames, tracklets, camera, times)
     return _enrol(found, _model_of(found, model, device), entries, on_unreadable)
 
 
 @app.command
 def search(
-    gallery: Positional[Path],
-    query: Positional[tuple[Path, ...]],
+    gallery: Positional[str] = "",
+    query: Positional[tuple[Path, ...]] = (),
+    store: str | None = None,
     top: int = 10,
     camera: str | None = None,
     identity: str | None = None,
@@ -124,8 +130,9 @@ def search(
     """Who in the gallery is most like the person in a photo. Several photos are taken as one person's.
 
     Args:
-        gallery: its folder
+        gallery: its folder (not with --store)
         query: photos of one person
+        store: the gallery at qdrant://host:port/name
         top: how many to show
         camera: entries of this camera only
         identity: entries of this person only
@@ -137,26 +144,26 @@ def search(
         model: the model that made the gallery, where it has moved
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.gallery.gallery import Gallery, Where
+    from dgnet.gallery.ask import Where
     from dgnet.retrieval.matches import lines, save_json
     from dgnet.retrieval.rerank import ReRanking
 
+    found, query = _opened(gallery, query, store)
     if not query:
         raise UserError("gallery search: give a photo of the person who is looked for")
-    found = Gallery(gallery)
     held = _model_of(found, model, device)
     where = Where(camera, identity, after, before)
     matches = found.search(
         held.embed_person(query), top, where, threshold=held.threshold, reranking=ReRanking() if rerank else None
     )
     if not matches:
-        console.notice(f"{gallery}: no entry meets {where}" if where else f"{gallery}: is empty")
+        console.notice(f"{found.place}: no entry meets {where}" if where else f"{found.place}: is empty")
     for line in lines(matches, held.threshold):
         console.stdout.print(line)
     if json is not None:
         threshold = None if held.threshold is None else held.threshold.to_dict()
         save_json(
-            json, matches, query=[str(path) for path in query], gallery=str(gallery), lost=found.lost,
+            json, matches, query=[str(path) for path in query], gallery=found.place, lost=found.lost,
             threshold=threshold,
         )  # fmt: skip
     if sheet is not None:
@@ -169,8 +176,9 @@ def search(
 
 @app.command
 def remove(
-    gallery: Positional[Path],
+    gallery: Positional[str] = "",
     images: Positional[tuple[Path, ...]] = (),
+    store: str | None = None,
     camera: str | None = None,
     identity: str | None = None,
     after: str | None = None,
@@ -179,57 +187,70 @@ def remove(
     """Remove the entries of photos, or of folders, and those that an option names; `compact` then frees their room.
 
     Args:
-        gallery: its folder
+        gallery: its folder (not with --store)
         images: photos or folders, which need not exist any more
+        store: the gallery at qdrant://host:port/name
         camera: entries of this camera only
         identity: entries of this person only
         after: entries after this time only
         before: entries before this time only
     """
-    from dgnet.gallery.gallery import Gallery, Where
+    from dgnet.gallery.ask import Where
 
-    found = Gallery(gallery)
+    found, images = _opened(gallery, images, store)
     gone = found.remove(images, Where(camera, identity, after, before))
     console.stdout.print(f"removed {gone} entries; {len(found)} are left")
     return 0
 
 
 @app.command
-def compact(gallery: Positional[Path]) -> int:
+def compact(gallery: Positional[str] = "", store: str | None = None) -> int:
     """Write the gallery anew without what was removed, or lost by damage: then it is on the disk no more.
 
     Args:
-        gallery: its folder
+        gallery: its folder (not with --store)
+        store: the gallery at qdrant://host:port/name
     """
-    from dgnet.gallery.gallery import Gallery
     from dgnet.images.store import megabytes
 
-    found = Gallery(gallery)
+    found, _ = _opened(gallery, (), store)
     freed = found.compact()
     console.stdout.print(f"{len(found)} entries; {megabytes(freed)} freed" if freed > 0 else f"{len(found)} entries")
     return 0
 
 
 @app.command
-def info(gallery: Positional[Path], json: Path | None = None) -> int:
+def info(gallery: Positional[str] = "", store: str | None = None, json: Path | None = None) -> int:
     """What is in a gallery, which model made it, and what damage has cost. Exit code 0: sound; 1: something is lost.
 
     Args:
-        gallery: its folder
+        gallery: its folder (not with --store)
+        store: the gallery at qdrant://host:port/name
         json: write it to this file, too
     """
     import json as text
 
     from dgnet.files import replacing
-    from dgnet.gallery.gallery import Gallery
 
-    told = Gallery(gallery).info()
+    found, _ = _opened(gallery, (), store)
+    told = found.info()
     for key, value in told.items():
         console.stdout.print(f"{key}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
     if json is not None:
         with replacing(json) as part:
             part.write_text(text.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return 1 if told["lost"] else 0
+
+
+def _opened(gallery: str, words: tuple[Path, ...], store: str | None) -> tuple[Kept, tuple[Path, ...]]:
+    """The gallery, and the photos: with --store, the first word is a photo."""
+    from dgnet.gallery.places import open_gallery
+
+    if store is not None:
+        return open_gallery(store), (*((Path(gallery),) if gallery else ()), *words)
+    if not gallery:
+        raise UserError("gallery: name its folder, or --store qdrant://host:port/name")
+    return open_gallery(gallery), words
 
 
 def _entries(
@@ -286,25 +307,25 @@ def _load(name: str, device: str) -> Model:
     return load(str(path.absolute()) if path.exists() else name, device)
 
 
-def _model_of(gallery: Gallery, model: str | None, device: str) -> Model:
+def _model_of(gallery: Kept, model: str | None, device: str) -> Model:
     """The model that made a gallery. Raises UserError where it is another one, or not there any more."""
     try:
         held = _load(model or gallery.about.made_by, device)
     except UserError as error:
         if model is not None:
             raise
-        raise UserError(f"{error}; it made {gallery.store.folder}: --model says where it is now") from error
+        raise UserError(f"{error}; it made {gallery.place}: --model says where it is now") from error
     gallery.require(held.fingerprint, held.name)
     return held
 
 
-def _enrol(gallery: Gallery, model: Model, entries: list[Entry], on_unreadable: Literal["error", "skip"]) -> int:
+def _enrol(gallery: Kept, model: Model, entries: list[Entry], on_unreadable: Literal["error", "skip"]) -> int:
     from dgnet.gallery.enrol import enrol
 
     done = enrol(gallery, model, entries, on_unreadable)
-    if not gallery.store.about().whole:
+    if not gallery.about.whole:
         gallery.finish()
     known = f", {done.known} were in it already" if done.known else ""
     unread = f", {done.unreadable} left out" if done.unreadable else ""
-    console.stdout.print(f"{done.added} added{known}{unread}; {len(gallery)} entries in {gallery.store.folder}")
+    console.stdout.print(f"{done.added} added{known}{unread}; {len(gallery)} entries in {gallery.place}")
     return 0

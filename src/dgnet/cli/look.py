@@ -24,7 +24,7 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None, device: 
 
 def serve(
     weights: Positional[Path],
-    gallery: Path | None = None,
+    gallery: str | None = None,
     images: tuple[Path, ...] = (),
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -34,7 +34,7 @@ def serve(
 
     Args:
         weights: a run folder, model.safetensors or teacher.safetensors
-        gallery: gallery to search
+        gallery: gallery to search: its folder, or qdrant://host:port/name
         images: instead, folders of photos to search; they are embedded first
         host: address to listen at; by default this machine's own, which nobody else reaches
         port: of that address; 0 for any that is free

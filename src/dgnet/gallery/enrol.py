@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.errors import UserError
+from dgnet.gallery.ask import Kept
 from dgnet.gallery.embedding import Embedder, embedded, left_out
 from dgnet.gallery.entries import Entry
-from dgnet.gallery.gallery import Gallery
 from dgnet.images.pieces import Unreadable
 from dgnet.retrieval.scores import unit
 
@@ -29,7 +29,7 @@ class Enrolled(NamedTuple):
     unreadable: int
 
 
-def enrol(gallery: Gallery, model: Embedder, entries: Sequence[Entry], on_unreadable: Unreadable = "error") -> Enrolled:
+def enrol(gallery: Kept, model: Embedder, entries: Sequence[Entry], on_unreadable: Unreadable = "error") -> Enrolled:
     """Embed entries and add them; those that are in the gallery already, with unchanged files, are passed over.
 
     Every few hundred entries are brought to disk together and said to be safe: what a killed process leaves is whole,
@@ -44,29 +44,29 @@ def enrol(gallery: Gallery, model: Embedder, entries: Sequence[Entry], on_unread
         new = [entry for key, entry in unique.items() if known.get(key) != entry.state]
         waiting: list[tuple[Entry, Tensor]] = []
         told: list[str] = []
-        added = 0
+        added, there = 0, gallery.about.entries
 
         def commit() -> int:
             """Bring to disk what waits for it; returns how many entries there are now."""
-            nonlocal added
+            nonlocal added, there
             if waiting:
                 done, features = zip(*waiting, strict=True)
-                gallery.add(done, torch.stack(features))
+                there = gallery.add(done, torch.stack(features))
                 added += len(waiting)
                 waiting.clear()
-            return gallery.store.about().entries
+            return there
 
         try:
             for pair in _features(model, new, on_unreadable, told):
                 waiting.append(pair)
                 if len(waiting) >= COMMIT:
-                    console.notice(f"{commit()} entries are safe in {gallery.store.folder}")
+                    console.notice(f"{commit()} entries are safe in {gallery.place}")
         except KeyboardInterrupt:
             commit()
             raise
         except UserError as error:
             raise UserError(
-                f"{error}; {commit()} entries are in {gallery.store.folder}: mend or remove that one, or pass it over "
+                f"{error}; {commit()} entries are in {gallery.place}: mend or remove that one, or pass it over "
                 "(--on-unreadable skip), and the same command goes on"
             ) from error
         commit()

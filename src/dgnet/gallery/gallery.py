@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,53 +17,14 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.gallery.entries import Entry, moment, spelt, whole
-from dgnet.gallery.store import About, Precision, Row, Store, described
+from dgnet.gallery.ask import EVERYTHING, NOTHING_NAMED, answers, asked, given, made_by, piece_of, row_of
+from dgnet.gallery.ask import Where as Where
+from dgnet.gallery.entries import Entry, whole
+from dgnet.gallery.store import About, Precision, Row, Store
 from dgnet.images.pieces import Piece
 from dgnet.retrieval.decision import Threshold
-from dgnet.retrieval.exact import best
-from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.retrieval.matches import Match
-from dgnet.retrieval.prepared import Comparison, prepare
-from dgnet.retrieval.rerank import ReRanking, rerank
-from dgnet.retrieval.scores import unit
-
-RERANKED = 200  # of the best, which are ranked anew: k-reciprocal re-ranking compares all of them with each other
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which entries a search, or a removal, is about: those that meet all that is given."""
-
-    camera: str | None = None
-    identity: str | None = None
-    after: str | float | None = None
-    """Seconds, or a date (ISO 8601, in UTC unless it says where); entries without a time do not meet it."""
-    before: str | float | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
-
-    def met_by(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
-        """A mask over rows. Raises UserError for a time that is none."""
-        met = np.ones(len(rows), bool)
-        for key, word in (("camera", self.camera), ("identity", self.identity)):
-            if word is not None:
-                met &= np.array([getattr(row, key) == spelt(word) for row in rows], bool)
-        if self.after is not None or self.before is not None:
-            times = np.array([np.nan if row.time is None else row.time for row in rows], np.float64)
-            met &= ~np.isnan(times)
-            if self.after is not None:
-                met &= times > moment(self.after)
-            if self.before is not None:
-                met &= times < moment(self.before)
-        return met
-
-    def __str__(self) -> str:
-        return ", ".join(f"{key} {value}" for key, value in vars(self).items() if value is not None)
-
-
-EVERYTHING = Where()
+from dgnet.retrieval.rerank import ReRanking
 
 
 class Gallery:
@@ -84,6 +45,7 @@ class Gallery:
 
     def __init__(self, folder: str | Path) -> None:
         self.store = Store(folder)
+        self.place = str(self.store.folder)
         self.about = self.store.about()
         self._seen: _Seen | None = None
 
@@ -104,7 +66,7 @@ class Gallery:
         return len(self._now().rows)
 
     def __repr__(self) -> str:
-        return f"<dgnet gallery {self.store.folder}: {len(self)} entries, {self.about.dimensions} dimensions>"
+        return f"<dgnet gallery {self.place}: {len(self)} entries, {self.about.dimensions} dimensions>"
 
     @property
     def lost(self) -> list[str]:
@@ -113,12 +75,7 @@ class Gallery:
 
     def require(self, model: str, name: str) -> None:
         """Raise UserError unless the model of this fingerprint made the gallery."""
-        if model != self.about.model:
-            maker = f"{self.about.made_by} ({self.about.model[:12]})"
-            raise UserError(
-                f"{self.store.folder}: made by {maker}, another model than {name} ({model[:12]}): their features "
-                "cannot be compared; give that one, or build another gallery"
-            )
+        made_by(self.place, self.about, model, name)
 
     # Ask
 
@@ -143,28 +100,17 @@ class Gallery:
         Raises:
             UserError: a feature of another length, or a time that is none.
         """
-        feature = torch.as_tensor(query, dtype=torch.float32).reshape(1, -1)
-        if feature.shape[1] != self.about.dimensions:
-            raise UserError(f"query has {feature.shape[1]} dimensions, the gallery {self.about.dimensions}")
-        if top < 1:
-            raise UserError(f"top is {top}: 1 or more would be right")
-        now = self._now()
+        feature, now = asked(query, self.about.dimensions, top), self._now()
         rows = [now.rows[n] for n in np.flatnonzero(where.met_by(now.rows))] if where else now.rows
         held = _Held(now.mapped, np.array([row.place for row in rows], np.int64))
-        depth = top if reranking is None else max(top, RERANKED)
-        score, place = (found[0] for found in best(unit(feature, 1), held, depth))
-        if reranking is not None and len(place) > 1:
-            order = _reranked(unit(feature, 1), held[place], reranking)
-            score, place = score[order], place[order]
-        ranked = zip(score[:top].tolist(), place[:top].tolist(), strict=True)
-        return [_match(n, rows[at], value, threshold) for n, (value, at) in enumerate(ranked, start=1)]
+        return answers(feature, held, rows, top, threshold, reranking)
 
     def info(self) -> dict[str, Any]:
         """What is in it, by name: entries, people, cameras, what is lost, sizes, the model."""
         now, about = self._now(), self.about
         files = [self.store.table, self.store.folder / about.features]
         return {
-            "folder": str(self.store.folder),
+            "place": self.place,
             "entries": len(now.rows),
             "lost": list(now.lost),
             "removed": about.places - about.entries,
@@ -180,8 +126,7 @@ class Gallery:
 
     def pieces(self) -> list[Piece]:
         """The (first) photo of every entry, or the box of a frame that it is of, in the gallery's order."""
-        told = ((row.name, json.loads(row.about).get("box")) for row in self._now().rows)
-        return [Piece(Path(name), tuple(box) if box else None) for name, box in told]
+        return list(map(piece_of, self._now().rows))
 
     def known(self) -> dict[str, str]:
         """The state of every entry's files when it was added, by its key."""
@@ -195,18 +140,18 @@ class Gallery:
         with self.store.locked():
             yield
 
-    def add(self, entries: Sequence[Entry], features: Tensor) -> None:
+    def add(self, entries: Sequence[Entry], features: Tensor) -> int:
         """Add entries with their features [n, D] of length 1; one that is there already (by its key) is replaced.
+
+        Returns how many entries there are now.
 
         Raises:
             UserError: features of another shape, or not finite; another writer; a full disk. Then nothing was added.
         """
-        values = features.detach().cpu().float()
-        if values.ndim != 2 or not torch.isfinite(values).all():
-            raise UserError(f"features of shape {list(values.shape)}: [n, {self.about.dimensions}], finite, is needed")
+        values = given(entries, features, self.about.dimensions)
         if len(entries):
-            self.store.append([_row(entry) for entry in entries], unit(values, 1).numpy())
-        self._seen = None
+            self.store.append([row_of(entry) for entry in entries], values.numpy())
+        return self.store.about().entries
 
     def finish(self) -> None:
         """Note that the building came to an end."""
@@ -214,34 +159,31 @@ class Gallery:
         self.store.append([], empty, whole=True)
         self.about = self.store.about()
 
-    def remove(self, places: Iterable[str | Path] = (), where: Where = EVERYTHING) -> int:
+    def remove(self, places: Sequence[str | Path] = (), where: Where = EVERYTHING) -> int:
         """Remove the entries of these photos, or of all photos in these folders, that meet `where`; returns how many.
 
         They are in no search any more; their features are on the disk until `compact`. Raises UserError where a place
         has no entry, or nothing is left to remove.
         """
         with self.writing():
-            self._seen = None
             rows = self._now().rows
             met = where.met_by(rows)
-            given = [whole(place) for place in places]
-            if not given and not where:
-                raise UserError("remove: name photos or folders, or say which entries (--camera, --identity, ...)")
-            if given:
+            if not places and not where:
+                raise UserError(NOTHING_NAMED)
+            if places:
                 named = np.zeros(len(rows), bool)
-                for place in given:
-                    inside = place.rstrip(os.sep) + os.sep
+                for place in map(whole, places):
+                    inside = place.rstrip("/\\") + os.sep
                     own = np.array([row.name == place or row.name.startswith(inside) for row in rows], bool)
                     if not own.any():
                         alike = [row.name for row in rows if Path(row.name).name == Path(place).name]
                         hint = f"; perhaps {alike[0]}?" if alike else ""
-                        raise UserError(f"{place}: no entry of {self.store.folder} is of that photo or folder{hint}")
+                        raise UserError(f"{place}: no entry of {self.place} is of that photo or folder{hint}")
                     named |= own
                 met &= named
             if not met.any():
-                raise UserError(f"{self.store.folder}: no entry meets {where}")
+                raise UserError(f"{self.place}: no entry meets {where}")
             self.store.delete([rows[n].id for n in np.flatnonzero(met)])
-            self._seen = None
             return int(met.sum())
 
     def compact(self) -> int:
@@ -260,7 +202,7 @@ class Gallery:
             if self._seen.lost:
                 few = "; ".join(self._seen.lost[:20]) + "; ..." * (len(self._seen.lost) > 20)
                 console.warn(
-                    f"{self.store.folder}: damaged: {len(self._seen.lost)} lost, the rest is served: {few}; add them "
+                    f"{self.place}: damaged: {len(self._seen.lost)} lost, the rest is served: {few}; add them "
                     "again, or `dgnet gallery compact` to forget them"
                 )
         return self._seen
@@ -315,30 +257,6 @@ class _Held:
         else:
             found = self.mapped[places]
         return torch.from_numpy(np.asarray(found)).float()
-
-
-def _reranked(query: Tensor, best_few: Tensor, settings: ReRanking) -> Tensor:
-    """The order [K] of the best few [K, D] by their k-reciprocal distance; k1 fits where they are fewer."""
-    unknown = np.full(len(best_few), -1)
-    both = FeatureSet(
-        Features(query, np.array([1]), np.array([-1])), Features(best_few, np.zeros(len(best_few), np.int64), unknown)
-    )
-    few = ReRanking(min(settings.k1, len(best_few) - 1), min(settings.k2, len(best_few)), settings.weight)
-    return rerank(prepare(both, Comparison(None)), few)[0].argsort(stable=True)
-
-
-def _row(entry: Entry) -> Row:
-    about = dict(entry.about) | {"state": entry.state}
-    told: dict[str, Any] = {key: about.get(key) for key in ("camera", "identity")}
-    time = None if about.get("time") in (None, "") else moment(about["time"])
-    spelling = {key: None if word is None else spelt(word) for key, word in told.items()}
-    return Row(0, 0, entry.key, entry.name, spelling["camera"], spelling["identity"], time, described(about), 0)
-
-
-def _match(place: int, row: Row, score: float, threshold: Threshold | None) -> Match:
-    about = {key: value for key, value in json.loads(row.about).items() if key != "state"}
-    decision = None if threshold is None else threshold.decide(score)
-    return Match(place, row.name, score, decision, {"id": row.id, **about})
 
 
 def _held(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.gallery.gallery import Gallery
+from dgnet.gallery.places import open_gallery
 from dgnet.model import Model
 from dgnet.serve.answers import Answers
 from dgnet.serve.guard import LOOPBACK, Guard
@@ -55,7 +55,7 @@ def searched_in(model: Model, gallery: str | Path | None = None, images: Sequenc
     if gallery is not None and images:
         raise UserError("serve: --gallery or --images, not both")
     if gallery is not None:
-        found = Gallery(gallery)  # and not `model.gallery`, which would make one where there is none
+        found = open_gallery(gallery)  # and not `model.gallery`, which would make one where there is none
         found.require(model.fingerprint, model.name)
         return found
     return Folder(model, images) if images else None
