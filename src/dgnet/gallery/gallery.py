@@ -101,9 +101,11 @@ class Gallery:
             UserError: a feature of another length, or a time that is none.
         """
         feature, now = asked(query, self.about.dimensions, top), self._now()
-        rows = [now.rows[n] for n in np.flatnonzero(where.met_by(now.rows))] if where else now.rows
-        held = _Held(now.mapped, np.array([row.place for row in rows], np.int64))
-        return answers(feature, held, rows, top, threshold, reranking)
+        rows, places = now.rows, now.places
+        if where:
+            met = np.flatnonzero(where.met_by(rows))
+            rows, places = [rows[n] for n in met], places[met]
+        return answers(feature, _Held(now.mapped, places), rows, top, threshold, reranking)
 
     def info(self) -> dict[str, Any]:
         """What is in it, by name: entries, people, cameras, what is lost, sizes, the model."""
@@ -214,6 +216,8 @@ class _Seen:
 
     version: int
     rows: list[Row]
+    places: NDArray[np.int64]
+    """Where in the features each of them is [n]."""
     mapped: NDArray[Any]
     lost: list[str]
 
@@ -238,7 +242,7 @@ def _look(store: Store) -> _Seen:
             lost.append(f"{row.name}" if row.key == row.name else f"{row.key} of {row.name}")
     if not lost and len(rows) < about.entries:
         lost = [f"{about.entries - len(rows)} entries (their names are lost, too)"]
-    return _Seen(about.version, sound, mapped, lost)
+    return _Seen(about.version, sound, np.array([row.place for row in sound], np.int64), mapped, lost)
 
 
 class _Held:

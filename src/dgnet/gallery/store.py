@@ -102,9 +102,11 @@ class Store:
     @property
     def begun(self) -> bool:
         """Whether a gallery is there: not where its maker died before the first commit. Raises UserError for damage."""
-        return self.table.is_file() and bool(self._stated())
+        return bool(self._stated())
 
     def _stated(self) -> dict[str, str]:
+        if not self.table.is_file():
+            return {}
         with self.reading() as db:
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
                 return {}
@@ -112,9 +114,9 @@ class Store:
 
     def about(self) -> About:
         """What it is. Raises UserError where there is no gallery, a damaged one, or one of a newer dgnet."""
-        if not self.begun:
-            raise UserError(f"{self.folder}: no gallery; `dgnet gallery build` makes one")
         held = self._stated()
+        if not held:
+            raise UserError(f"{self.folder}: no gallery; `dgnet gallery build` makes one")
         try:
             read = {key: json.loads(value) for key, value in held.items()}
             if read["format"] > FORMAT:
