@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, gallery, generate, look, search, train, weights
+from dgnet.cli import data, evaluate, gallery, generate, look, score, search, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -28,6 +28,7 @@ app.command(data.app, name="data", help="Check a data set, draw one, look after 
 app.command(train.app, name="train", help="Train a teacher, or DG-Net.")
 app.command(evaluate.evaluate)
 app.command(generate.app, name="generate", help="Paint people in other people's clothes.")
+app.command(score.score)
 app.command(search.embed)
 app.command(search.search)
 app.command(search.same)

@@ -209,11 +209,11 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
     """Who is seen where: all people, and all images by name."""
     seed, total = recipe["seed"], recipe["identities"]
     rng = np.random.default_rng([seed, 0])
-    crowd = _people(rng, total)
+    crowd = draw_people(rng, total)
     numbers = (rng.permutation(total) + 1).tolist()
     test = set(numbers[: recipe["test_identities"]])
     people = {f"{k:04d}": who for k, who in sorted(zip(numbers, crowd, strict=True), key=lambda pair: pair[0])}
-    views = _cameras(np.random.default_rng([seed, 1]), recipe["cameras"])
+    views = draw_cameras(np.random.default_rng([seed, 1]), recipe["cameras"])
     images: dict[str, Sighting] = {}
 
     for k in range(1, total + 1):
@@ -227,12 +227,12 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
                 frame += int(rng.integers(5, 40))
                 box = 1 if place.startswith("bounding") else 0
                 name = f"{person}_c{c}s1_{frame:06d}_{box:02d}.jpg"
-                images[f"{place}/{name}"] = Sighting(person, _walk(rng, camera, direction))
+                images[f"{place}/{name}"] = Sighting(person, draw_walk(rng, camera, direction))
                 if place == "query" and recipe["multi_query"]:
                     images[f"gt_bbox/{name}"] = images[f"query/{name}"]
 
     rng = np.random.default_rng([seed, 3])
-    strangers = _people(rng, recipe["distractors"])
+    strangers = draw_people(rng, recipe["distractors"])
     for n in range(1, recipe["distractors"] + 1):
         c = int(rng.integers(len(views)))
         person = f"distractor-{n}"
@@ -246,7 +246,7 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
     return people, images
 
 
-def _people(rng: np.random.Generator, count: int) -> list[Appearance]:
+def draw_people(rng: np.random.Generator, count: int) -> list[Appearance]:
     """People drawn evenly from small palettes. Each three wear the same colours, and no two the same clothes."""
     choices = {name: get_args(hint) for name, hint in get_type_hints(Appearance).items()}
     people: dict[tuple[str, ...], Appearance] = {}
@@ -261,7 +261,7 @@ def _people(rng: np.random.Generator, count: int) -> list[Appearance]:
     return list(people.values())
 
 
-def _cameras(rng: np.random.Generator, count: int) -> list[Camera]:
+def draw_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
     """Cameras that differ in place, light, colour cast and quality."""
     scenes = rng.permutation(get_args(Scene)).tolist()
     lights = rng.permutation(np.linspace(0.7, 1.1, count)).tolist()
@@ -286,7 +286,7 @@ def _cameras(rng: np.random.Generator, count: int) -> list[Camera]:
     return made
 
 
-def _walk(rng: np.random.Generator, camera: Camera, direction: float) -> Structure:
+def draw_walk(rng: np.random.Generator, camera: Camera, direction: float) -> Structure:
     """A good box around someone who walks in about this direction."""
     occluder = "none" if rng.random() < 0.9 else str(rng.choice(["post", "bin", "hedge"]))
     return _STRUCTURE.validate_python(
@@ -307,7 +307,7 @@ def _walk(rng: np.random.Generator, camera: Camera, direction: float) -> Structu
 
 def _misplaced(rng: np.random.Generator, camera: Camera, empty: bool) -> Structure:
     """A bad box: someone cut off, or nobody at all."""
-    good = _walk(rng, camera, float(rng.uniform(0, 360)))
+    good = draw_walk(rng, camera, float(rng.uniform(0, 360)))
     if empty:
         return replace(good, x=4.0)
     side = float(rng.choice([-1, 1]))
