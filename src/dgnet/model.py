@@ -28,6 +28,7 @@ from dgnet.gallery.places import open_or_create
 from dgnet.gallery.store import Precision
 from dgnet.generate import edit
 from dgnet.generate.dataset import folder
+from dgnet.generate.expansion import generate_dataset
 from dgnet.images.inputs import Photo, Photos, crop, pixels
 from dgnet.images.pieces import Piece
 from dgnet.models.appearance import Head
@@ -563,6 +564,30 @@ class Model:
                 raise UserError(f"{images}: no such folder of images")
             images = images_in(images)
         folder(net, images, Path(out), height=height, width=width, weights=self.loaded.hash, **options)
+
+    def generate_dataset(
+        self, out: str | Path, data: str | Path | None = None, layout: str = "auto", **options: Any
+    ) -> int:
+        """A whole new training set in the folder `out`, in Market-1501 layout; returns how many pictures were painted.
+
+        Args:
+            out: a new folder, or one that the same call began.
+            data: the data set to start from; by default the one that the model was trained on.
+            layout: how it is laid out; `auto` looks.
+            options: those of `dgnet.generate.expansion.generate_dataset`: per_identity, wear, with_real, shard, seed,
+                on_unreadable.
+
+        Raises:
+            UserError: no training photos, photos that cannot be read, a folder that holds anything else; a teacher.
+        """
+        from dgnet.datasets.read import elsewhere, of_config
+
+        net, (height, width) = self._generator("make a data set"), self.size
+        chosen = elsewhere(self.config.data, data, layout)
+        dataset = of_config(chosen, "train", recorded=data is None)
+        return generate_dataset(
+            net, dataset, Path(out), height=height, width=width, weights=self.loaded.hash, **options
+        )
 
     # Keep
 

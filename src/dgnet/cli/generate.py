@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -114,3 +116,62 @@ def folder(
 
     load(weights, device).generate_folder(images, out, seed=seed, suffix=suffix, on_unreadable=on_unreadable)
     return written(out)
+
+
+@app.command
+def dataset(
+    weights: Positional[Path], out: Positional[Path], data: Path | None = None, layout: str = "auto",
+    per_identity: int = 10, wear: Literal["own", "others"] = "own", with_real: bool = False, shard: str | None = None,
+    seed: int = 0, on_unreadable: Literal["error", "skip"] = "error", device: str = "auto",
+) -> int:  # fmt: skip
+    """A whole new data set: everyone of a training set in other poses, or in others' clothes; in Market-1501 layout.
+
+    The same command continues what was interrupted. Under torchrun each process paints one shard.
+
+    Args:
+        weights: a run folder or model.safetensors
+        out: folder to write to, with provenance.csv
+        data: the data set to start from; by default the one that the model was trained on
+        layout: how it is laid out
+        per_identity: pictures of each person
+        wear: their own clothes, on structures of others; or others' clothes, on their own structures, labels kept
+        with_real: put copies of the real images beside them, query and gallery too: a set to train and test with
+        shard: paint one part alone, such as 3/8; all parts may run at once
+        seed: decides who wears what where
+        on_unreadable: stop where photos cannot be read, before the first picture; or name them and pass them over
+        device: auto, cpu, cuda or cuda:N
+    """
+    from dgnet import console
+    from dgnet.model import load
+
+    part, device = _part(shard, device)
+    painted = load(weights, device).generate_dataset(
+        out, data, layout, per_identity=per_identity, wear=wear, with_real=with_real, shard=part, seed=seed,
+        on_unreadable=on_unreadable,
+    )  # fmt: skip
+    which = "" if part == (1, 1) else f" of shard {part[0]}/{part[1]}"
+    console.stdout.print(f"{painted} pictures{which} painted")
+    return written(out)
+
+
+def _part(shard: str | None, device: str) -> tuple[tuple[int, int], str]:
+    """Which shard of how many this process paints, and where: as it is told, or as torchrun numbers its processes."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if shard is None and processes == 1:
+        return (1, 1), device
+    if shard is None:
+        gpu = os.environ.get("LOCAL_RANK", "0")
+        where = f"cuda:{gpu}" if device in ("auto", "cuda") and _several_gpus() else device
+        return (int(os.environ.get("RANK", "0")) + 1, processes), where
+    if processes > 1:
+        raise UserError(f"--shard {shard}: torchrun gives each of its {processes} processes a shard; leave it out")
+    numbers = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise UserError(f"--shard {shard}: write it as 3/8, the third of eight")
+    return (int(numbers[1]), int(numbers[2])), device
+
+
+def _several_gpus() -> bool:
+    import torch
+
+    return torch.cuda.device_count() > 1
