@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.datasets.folders import images_among, images_in
+from dgnet.datasets.records import Split
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
@@ -27,6 +28,7 @@ from dgnet.gallery.embedding import embedded, left_out
 from dgnet.gallery.places import open_or_create
 from dgnet.gallery.store import Precision
 from dgnet.generate import edit
+from dgnet.generate.clothes import Dressed, dressed
 from dgnet.generate.dataset import folder
 from dgnet.generate.expansion import generate_dataset
 from dgnet.images.inputs import Photo, Photos, crop, pixels
@@ -588,6 +590,18 @@ class Model:
         return generate_dataset(
             net, dataset, Path(out), height=height, width=width, weights=self.loaded.hash, **options
         )
+
+    def dressed(self, photos: Split, **options: Any) -> Dressed:
+        """People painted as they are, in someone else's clothes, and that someone: for clothes reliance.
+
+        Args:
+            photos: of a data set, such as `read_dataset(folder).query`.
+            options: those of `dgnet.generate.clothes.dressed`: most, seed.
+
+        Raises:
+            UserError: photos of fewer than two people; a teacher, which cannot paint.
+        """
+        return dressed(self._generator("paint people in others' clothes"), photos, *self.size, **options)
 
     # Keep
 

@@ -11,7 +11,10 @@ from dgnet import console
 from dgnet.errors import UserError
 
 if TYPE_CHECKING:
+    from dgnet.datasets.records import Split
     from dgnet.evaluate.results import Results
+    from dgnet.generate.clothes import Reliance
+    from dgnet.model import Model
 
 
 def evaluate(
@@ -35,6 +38,8 @@ def evaluate(
     verification: bool = False,
     camera_pairs: bool = False,
     ignore_cameras: bool = False,
+    clothes_reliance: Path | None = None,
+    reliance_images: Path | None = None,
     cache: Path | None = None,
     on_unreadable: Literal["error", "skip"] = "error",
     device: str | None = None,
@@ -62,6 +67,10 @@ def evaluate(
         verification: also ROC figures of pairs
         camera_pairs: also a table per pair of cameras
         ignore_cameras: count answers by the query's own camera, too: for data with one camera
+        clothes_reliance: a DG-Net that paints the queries in others' clothes: how much likeness is lost with them?
+            With --features FILE.npz (names, features, as dgnet embed writes): the folder of --reliance-images
+        reliance_images: folder to write these pictures to; without a model nothing else is done, so that any toolkit
+            can make its features of them
         cache: folder for decoded photos; by default they are kept in memory
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto (the default), cpu, cuda or cuda:N
@@ -78,11 +87,26 @@ def evaluate(
     scoring |= {"--rerank": rerank, "--expand": expand, "--verification": verification, "--camera-pairs": camera_pairs}
     scoring |= {"--ignore-cameras": ignore_cameras, "--metric": metric != "cosine", "--json": json}
     scoring |= {"--save-features": save_features}
+    reliance = {"--clothes-reliance": clothes_reliance, "--reliance-images": reliance_images}
     if compare:
+        scoring |= reliance
         _refuse("--compare", {**reading, **scoring, "--features": features, "a model": weights, "--device": device})
         return _compare(compare, names)
     if names:
         raise UserError("--names: names the evaluations of --compare; there are none")
+    if reliance_images is not None and clothes_reliance is None:
+        raise UserError("--reliance-images: goes with --clothes-reliance GENERATOR, which paints them")
+    if clothes_reliance is not None and not weights:
+        _refuse(
+            "--clothes-reliance without a model", {**scoring, "--json": None, "--no-flip": not flip, "--cache": cache}
+        )
+        if features is None:
+            from dgnet.model import load
+
+            generator = load(clothes_reliance, device or "auto")
+            return _write_dressed(generator, _queries(generator, data, layout, holdout), reliance_images)
+        _refuse("--features", {**reading, "--reliance-images": reliance_images})
+        return _reliance_of_features(features, clothes_reliance, json)
     if (features is None) == (len(weights) != 1):
         raise UserError("evaluate: give one file of weights, or --features FILE.npz, or --compare FILE FILE ...")
     if features is not None:
@@ -106,10 +130,16 @@ def evaluate(
         model = load(weights[0], device or "auto")
         options |= {"reading": Reading(flip, cache, on_unreadable), "alphas": alphas, "save_features": save_features}
         results = model.evaluate(data, layout or "auto", holdout=holdout, **options)
+    told = None
+    if clothes_reliance is not None:
+        told = _reliance(model, clothes_reliance, _queries(model, data, layout, holdout), reliance_images)
+        results[0].provenance["clothes_reliance"] = told.figures()
     for result in results:
         console.stdout.print(result.table())
         if camera_pairs:
             console.stdout.print(result.camera_table())
+    if told is not None:
+        console.stdout.print(told.table())
     if json is not None:
         from dgnet.evaluate.results import save_all
 
@@ -130,6 +160,48 @@ def _of_features(
     where = None if device is None else device_named(device)
     provenance = {"features": found.feature_hash()}
     return evaluate_alphas(found, alphas or (None,), name=file.stem, provenance=provenance, device=where, **options)
+
+
+def _queries(model: Model, data: Path | None, layout: str | None, holdout: float | None) -> Split:
+    from dgnet.datasets.read import elsewhere, of_config
+
+    chosen = elsewhere(model.config.data, data, layout or "auto", holdout)
+    return of_config(chosen, "query", recorded=data is None).query
+
+
+def _reliance(model: Model, generator: Path, queries: Split, images: Path | None) -> Reliance:
+    from dgnet.generate.clothes import reliance_of, write_dressed
+    from dgnet.model import load
+
+    pictures = load(generator, model.device).dressed(queries)
+    if images is not None:
+        write_dressed(pictures, images)
+    return reliance_of(model.embed, pictures)
+
+
+def _write_dressed(generator: Model, queries: Split, images: Path | None) -> int:
+    from dgnet.cli.common import written
+    from dgnet.generate.clothes import write_dressed
+
+    if images is None:
+        raise UserError("--clothes-reliance without a model: give one, or --reliance-images FOLDER to write to")
+    write_dressed(generator.dressed(queries), images)
+    return written(images)
+
+
+def _reliance_of_features(features: Path, images: Path, json: Path | None) -> int:
+    from json import dumps
+
+    from dgnet.files import replacing
+    from dgnet.generate.clothes import reliance_of_features
+
+    found = reliance_of_features(features, images)
+    console.stdout.print(found.table())
+    if json is not None:
+        with replacing(json) as part:
+            told = found.figures() | {"per_image": found.images.tolist()}
+            part.write_text(dumps(told, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def _compare(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
