@@ -286,6 +286,9 @@ class Train:
     Of the teacher's training, too."""
     cudnn_benchmark: bool = True
     """On a GPU, let cuDNN try its algorithms for every shape once: faster, but two runs may differ in rounding."""
+    activation_checkpointing: bool = False
+    """Compute what the decoder's layers give again in the backward pass instead of keeping it: the same numbers with
+    less memory, in more time."""
     checkpoint_every: Positive = 1_000
     """Iterations between checkpoints."""
     keep: Positive = 2

@@ -206,3 +206,25 @@ def test_a_lazy_penalty_counts_as_often_as_it_was_left_out() -> None:
         for name, gradient in lazy.items():
             assert gradient is not None
             assert_same(gradient, plain[name], name)
+
+
+def test_what_is_computed_again_in_the_backward_pass_is_the_same() -> None:
+    """Activation checkpointing: equal to the last bit over three iterations, and less is kept."""
+    case = Case(EVEN, 3, "lsgan", "image", "paper", "two", True)
+    plain, again = Pair(case), Pair(case._replace(also=("train.activation_checkpointing=true",)))
+    kept = []
+    for pair in (plain, again):
+        sizes: list[int] = []
+
+        def keep(t: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(t.numel())
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            pair.step.generate(pair.x, pair.x_pos, pair.y)
+        kept.append(sum(sizes))
+        for iteration in (3, 4, 5):
+            pair.step(pair.x, pair.x_pos, pair.y, iteration)
+    assert kept[1] < 0.7 * kept[0]
+    others = again.net.state_dict()
+    assert all(torch.equal(tensor, others[name]) for name, tensor in plain.net.state_dict().items())

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dgnet.config import Config
 from dgnet.losses import joint as losses
@@ -81,6 +83,10 @@ class JointStep:
     ) -> None:
         self.net, self.teacher, self.config, self.optimizers = net, teacher, config, optimizers
         self.generator, self.coins, self.erase, self.perceptual = generator, coins or generator, erase, perceptual
+        self.decoder: Callable[[Tensor, Tensor], Tensor] = net.decoder
+        if config.train.activation_checkpointing:
+            chance = config.model.decoder.dropout > 0
+            self.decoder = partial(checkpoint, net.decoder, use_reentrant=False, preserve_rng_state=chance)
         half = config.train.half_batch
         group = half if config.model.appearance.batch_norm == "half_batch" else 2 * half
         group_statistics(net.appearance, group)
@@ -117,7 +123,7 @@ class JointStep:
 
     def generate(self, x: Tensor, x_pos: Tensor, y: Tensor) -> Scene:
         """Encode every image, then paint each in its own, its positive's and its partner's appearance."""
-        E_s, E_a, G = self.net.structure, self.net.appearance, self.net.decoder
+        E_s, E_a, G = self.net.structure, self.net.appearance, self.decoder
         both = torch.cat([x, x_pos])
 
         s = E_s(self.net.structure_of(x, self.generator))
@@ -152,7 +158,7 @@ class JointStep:
         Of those that are warmed up, the ones whose weight in `evaluated` is not 0. The others are there at any weight:
         times 0, they give their networks gradients of zeros, and an optimiser's weight decay and momentum act.
         """
-        E_a, G, D, T = self.net.appearance, self.net.decoder, self.net.discriminator, self.teacher
+        E_a, G, D, T = self.net.appearance, self.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
         coin = float(torch.rand((), generator=self.coins, device=self.coins.device))  # thrown in every iteration
