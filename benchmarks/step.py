@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("overrides", nargs="*", help="key.path=value, laid over the preset")
     options = parser.parse_args()
+    sources = commit()  # now: files may change while they are timed
     memory.keep_freed()
     torch.set_num_threads(options.threads)
 
@@ -205,7 +206,7 @@ def main() -> None:
             "torch": torch.__version__,
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit(),
+            "commit": sources,
             "note": options.note,
             "figures": figures,
         }
@@ -213,7 +214,7 @@ def main() -> None:
 
 
 def commit() -> str:
-    """Of the sources that were timed; with `+` if they have changed since."""
+    """Of the sources; with `+` if files differ from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         done = subprocess.run([*git, "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True)
