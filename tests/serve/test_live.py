@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -83,6 +84,14 @@ def test_clients_that_hang_up_leave_nothing_behind(url: str, photos: list[Path])
     files = {"a": photo, "b": photo}
     assert httpx.post(f"{url}/api/pair", files=files, timeout=60).status_code == 200
     assert time.monotonic() - began < 30
+
+
+def test_a_flood_is_refused_and_survived(url: str) -> None:
+    for _ in range(3):
+        with contextlib.suppress(httpx.TransportError):  # the line may be closed before all is sent
+            files = {"a": bytes(60_000_000), "b": b""}
+            assert httpx.post(f"{url}/api/pair", files=files, timeout=60).status_code == 413
+    alive(url)
 
 
 def test_nobody_but_this_machine_reaches_it(url: str) -> None:
@@ -170,8 +179,15 @@ def test_a_keyboard_alone_reaches_and_uses_everything(url: str, photos: list[Pat
 @in_a_browser
 def test_a_browser_is_told_what_is_no_photo(url: str, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "notes <b>.jpg").write_text("no photo")
+    with (tmp_path / "scan.png").open("wb") as scan:
+        scan.truncate(20_000_001)
     with browser.opened(url, tmp_path / "profile") as tab:
+        tab.until("!document.getElementById('search').hidden")
+        tab.choose("[data-well=a] input", [tmp_path / "scan.png"])
+        tab.until("!document.getElementById('trouble').hidden")
+        assert tab.run("document.getElementById('trouble').textContent") == "scan.png: more than 20 MB; save it smaller"
         tab.choose("[data-well=a] input", [tmp_path / "notes <b>.jpg"])
+        tab.until("document.getElementById('trouble').hidden")
         tab.choose("[data-well=b] input", [photos[0]])
         tab.until("!document.getElementById('trouble').hidden")
         assert tab.run("document.getElementById('trouble').textContent") == (

@@ -69,7 +69,7 @@ def routes(answers: Answers, hosts: tuple[str, ...]) -> Guard:
 
     @app.get("/api/about")
     async def about(request: Request) -> Any:
-        return await answered(request, answers.about)
+        return await answered(request, lambda: answers.about() | {"megabytes": MEGABYTES})
 
     @app.post("/api/pair")
     async def pair(request: Request) -> Any:

@@ -51,6 +51,8 @@ const well = (name) => document.querySelector(`[data-well="${name}"]`);
 const inWell = (name) => well(name).querySelector("img");
 
 function fill(name, file) {
+  // The server refuses it, too, but closes the line while the browser is still sending.
+  if (file.size > about.megabytes * 1e6) return tell(`${file.name}: more than ${about.megabytes} MB; save it smaller`);
   photos[name] = file;
   const image = inWell(name);
   if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
