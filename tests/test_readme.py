@@ -284,6 +284,17 @@ def test_who_learns_is_what_is_tested() -> None:
     assert {term: tuple(cell.strip("- |") for cell in cells) for term, cells in described.items()} == tested
 
 
+def test_terms_beyond_the_paper_are_described() -> None:
+    tested = runpy.run_path(str(ROOT / "tests" / "train" / "test_gradients.py"))["METRIC_TABLE"]
+    described = rows("Beyond the paper")
+    assert {term: cells[2].strip("- |") for term, cells in described.items()} == tested
+    assert tuple(described) == config.METRICS
+    for _, function, _ in described.values():
+        assert callable(find(function.strip("` ")))
+    assert "`term |= self.compared(scene, evaluated)`" in (ROOT / "docs" / "method.md").read_text()
+    assert "term |= self.compared(scene, evaluated)" in (PACKAGE / "train" / "step.py").read_text()
+
+
 # What else must agree
 
 

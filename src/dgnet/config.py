@@ -40,6 +40,12 @@ BACKBONES = (
 )  # fmt: skip
 Heads = Literal["two", "one", "pcb"]
 GAN = Literal["lsgan", "nsgan", "wgan"]
+Pool = Literal["max", "average", "gem"]
+Neck = Literal["linear", "bnneck"]
+Feature = Literal["after", "before"]
+Classifier = Literal["linear", "cosine"]
+Schedule = Literal["milestones", "cosine"]
+Sampling = Literal["shuffled", "identity_balanced", "camera_balanced"]
 TeacherStyle = Literal["soft", "hard", "appearance", "uniform", "two_labels"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -67,6 +73,18 @@ def _alphas(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Augmentation:
+    """What makes photos harder for the identity losses alone, beside random erasing: probabilities, off by default."""
+
+    colour_jitter: Fraction = 0.0
+    """Brightness, contrast and saturation of a photo, each times 0.8 to 1.2."""
+    local_grayscale: Fraction = 0.0
+    """A rectangle of a photo without its colours."""
+    random_patch: Fraction = 0.0
+    """A rectangle of another photo of the batch, pasted over this one."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Data:
     """Where the photos are and how they are shown to the networks."""
 
@@ -89,7 +107,9 @@ class Data:
     pad: Annotated[int, Field(ge=0)] = 10
     """Pixels by which edges are repeated before the random crop back to size."""
     erasing: Fraction = 0.5
-    """Probability of random erasing; it touches only the identity losses on real images."""
+    """Probability of random erasing, with the mean; it touches only the identity losses on real images."""
+    augment: Augmentation = Augmentation()
+    """More of that kind."""
     cache: str | None = None
     """Folder for decoded images (uint8, memory-mapped); none: they are kept in memory."""
     on_unreadable: Literal["error", "skip"] = "error"
@@ -162,6 +182,18 @@ class Appearance:
     """Length of each head's feature."""
     dropout: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.75)
     """Dropout in the primary and in the fine-grained head."""
+    pool: Pool = "max"
+    """What the heads see of the map: its maximum, as published, its average, or a generalised mean with a learned
+    exponent. The appearance code is the maxima in any case; `pcb` has pools of its own."""
+    neck: Neck = "linear"
+    """How a head begins: a linear layer with a batch norm, as published, or a batch norm alone (BNNeck, whose feature
+    is as long as the map has channels)."""
+    feature: Feature = "after"
+    """Which feature a gallery is searched by: after the neck's batch norm, or before."""
+    classifier: Classifier = "linear"
+    """How a head ends: a linear layer, or `cosine_scale` times the cosine of feature and class."""
+    cosine_scale: Rate = 30.0
+    """See `classifier`."""
     stripes: Positive = 4
     """Horizontal stripes of the appearance code."""
     enlarge: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "auto"
@@ -200,6 +232,28 @@ class WarmUp:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Metric:
+    """Margins and scales of the terms that compare photos (docs/recipes.md)."""
+
+    triplet_margin: Weight = 0.3
+    """By how much the photo of another person has to be farther away than that of the same."""
+    circle_margin: Fraction = 0.25
+    """How far cosines may stay from 1 and from 0."""
+    circle_scale: Rate = 64.0
+    """Of the exponents."""
+    arcface_margin: Annotated[float, Field(ge=0, lt=1.57)] = 0.3
+    """In radians."""
+    cosface_margin: Fraction = 0.35
+    """Of the cosine."""
+    centre_rate: Fraction = 0.5
+    """How far a centre moves towards its person's photos in a batch."""
+
+
+METRICS = ("triplet", "soft_triplet", "circle", "arcface", "cosface", "centre")
+"""The terms beyond the paper that teach to tell people apart: weights of `Loss` and of `BaselineLoss`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Loss:
     """The weights of the terms (docs/method.md, "From equation to code"). A term whose weight is 0 teaches nobody."""
 
@@ -232,6 +286,23 @@ class Loss:
     """L_vgg: off by default; needs `perceptual_weights`."""
     perceptual_weights: str = ""
     """VGG-16 weights for L_vgg: a local file or a URL (`...#sha256=...`)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every photo's identity label that is spread over all people; it and all down to `metric` are not
+    of the paper."""
+    triplet: Weight = 0.0
+    """Batch-hard triplet loss on the pooled map: farthest photo of the same person, nearest of another."""
+    soft_triplet: Weight = 0.0
+    """The same with a soft margin."""
+    circle: Weight = 0.0
+    """Circle loss on the pooled map."""
+    arcface: Weight = 0.0
+    """Cross-entropy with a margin of angle for the person's own class; needs a `cosine` classifier."""
+    cosface: Weight = 0.0
+    """Cross-entropy with a margin of cosine; needs a `cosine` classifier."""
+    centre: Weight = 0.0
+    """Half the squared distance of the pooled map to the centre of its person."""
+    metric: Metric = Metric()
+    """Of these terms."""
     r1: Weight = 0.01
     """Gradient penalty of the discriminator on real images."""
     r1_every: Positive = 1
@@ -257,7 +328,7 @@ class Train:
     """Length of the run."""
     half_batch: Positive = 8
     """Images in each of the two half-batches."""
-    sampling: Literal["shuffled", "identity_balanced", "camera_balanced"] = "shuffled"
+    sampling: Sampling = "shuffled"
     """Photos of each half-batch: shuffled, as published; P people with K photos each; or cameras in equal parts."""
     photos_per_identity: Positive = 4
     """K of `identity_balanced`; P is half_batch / K."""
@@ -279,6 +350,16 @@ class Train:
     """Iterations from which on every learning rate is multiplied by `decay`, once more at each."""
     decay: Rate = 0.1
     """See `milestones`."""
+    schedule: Schedule = "milestones"
+    """How learning rates fall: at milestones, or as half a cosine to 0 at the last iteration, without milestones."""
+    rate_warm_up: Annotated[int, Field(ge=0)] = 0
+    """Iterations over which learning rates rise evenly from a hundredth."""
+    backbone_frozen: Annotated[int, Field(ge=0)] = 0
+    """Iterations at the beginning in which E_a's backbone stays as it is, its batch norms' statistics included."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Every stage of E_a's backbone learns at this share of the next one's rate; the last at the full one."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of a running mean of all weights, such as 0.999, which then is what is saved for use; 0: none."""
     precision: Precision = "float32"
     """Of the forward passes; weights stay in float32."""
     tf32: bool = False
@@ -300,8 +381,32 @@ class Train:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class BaselineLoss:
+    """The weights of a baseline's terms; those but the first are explained at `loss`."""
+
+    identity: Weight = 1.0
+    """Cross-entropy."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """See `loss.label_smoothing`."""
+    triplet: Weight = 0.0
+    """See `loss.triplet`."""
+    soft_triplet: Weight = 0.0
+    """See `loss.soft_triplet`."""
+    circle: Weight = 0.0
+    """See `loss.circle`."""
+    arcface: Weight = 0.0
+    """See `loss.arcface`."""
+    cosface: Weight = 0.0
+    """See `loss.cosface`."""
+    centre: Weight = 0.0
+    """See `loss.centre`."""
+    metric: Metric = Metric()
+    """See `loss.metric`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TeacherTraining:
-    """The teacher's own training, on real images only."""
+    """A baseline's training, on real images only; a teacher is one."""
 
     backbone: BackboneName = "resnet50"
     """See `model.appearance`."""
@@ -309,8 +414,18 @@ class TeacherTraining:
     """See `model.appearance`."""
     last_stride: Literal[1, 2] = 2
     """Stride of the last stage."""
+    pool: Pool = "average"
+    """What the head sees of the map: its average, its maximum, or a generalised mean with a learned exponent."""
+    neck: Neck = "linear"
+    """See `model.appearance`."""
+    feature: Feature = "after"
+    """See `model.appearance`."""
+    classifier: Classifier = "linear"
+    """See `model.appearance`."""
+    cosine_scale: Rate = 30.0
+    """See `model.appearance`."""
     head_width: Positive = 512
-    """Length of its feature."""
+    """Length of its feature (`neck=linear`)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Before its classifier."""
     weights: str = "imagenet"
@@ -319,18 +434,38 @@ class TeacherTraining:
     """Passes over the training images."""
     batch: Annotated[int, Field(ge=2)] = 32
     """Images per step."""
+    sampling: Sampling = "shuffled"
+    """Photos of each batch; see `train.sampling`. An epoch is as many photos as there are, however they are drawn."""
+    photos_per_identity: Positive = 4
+    """K of `identity_balanced`; P is batch / K."""
+    loss: BaselineLoss = BaselineLoss()
+    """Its terms."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD, or Adam with the usual betas."""
     learning_rate: Rate = 0.05
-    """SGD, for the head."""
+    """For the head."""
     backbone_factor: Rate = 0.1
     """The backbone's share of that."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Every stage of the backbone learns at this share of the next one's rate; the last at the full one."""
+    backbone_frozen: Annotated[int, Field(ge=0)] = 0
+    """Epochs at the beginning in which the backbone stays as it is, its batch norms' statistics included."""
     momentum: Fraction = 0.9
-    """Nesterov."""
+    """Nesterov (`sgd`)."""
     weight_decay: Weight = 5e-4
     """Of its optimiser."""
     milestones: tuple[Positive, ...] = (40,)
     """Epochs after which the learning rate is multiplied by 0.1."""
+    schedule: Schedule = "milestones"
+    """How learning rates fall: at milestones, or as half a cosine to 0 at the last epoch's end, without milestones."""
+    rate_warm_up: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which learning rates rise evenly from a hundredth."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of a running mean of the weights, such as 0.999, which then is what is saved for use; 0: none."""
     erasing: Fraction = 0.0
-    """Probability of random erasing."""
+    """Probability of random erasing, with the mean."""
+    augment: Augmentation = Augmentation()
+    """More of that kind."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of everything that is drawn."""
     precision: Precision = "float32"
@@ -364,9 +499,64 @@ class Config:
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.loss.perceptual and not self.loss.perceptual_weights:
-            raise ValueError("loss.perceptual is on: loss.perceptual_weights must name VGG-16 weights (file or URL)")
+        if conflicts := [*_conflicts(self)]:
+            raise ValueError("; ".join(conflicts))
         return self
+
+
+def _conflicts(config: Config) -> Iterator[str]:
+    """What makes no sense together: in words, with what would be right."""
+    loss, train, teacher, appearance = config.loss, config.train, config.teacher, config.model.appearance
+    if loss.perceptual and not loss.perceptual_weights:
+        yield "loss.perceptual is on: loss.perceptual_weights must name VGG-16 weights (file or URL)"
+
+    sections: list[tuple[str, Train | TeacherTraining]] = [("train", train), ("teacher", teacher)]
+    for section, own in sections:
+        if own.schedule == "cosine" and own.milestones:
+            yield (
+                f"{section}.schedule = cosine: falls without {section}.milestones = {list(own.milestones)}; leave them "
+                f"out ({section}.milestones=[])"
+            )
+        batch_key, batch = ("half_batch", train.half_batch) if own is train else ("batch", teacher.batch)
+        if own.sampling == "identity_balanced" and batch % own.photos_per_identity:
+            yield (
+                f"{section}.{batch_key} = {batch}: not a multiple of {section}.photos_per_identity = "
+                f"{own.photos_per_identity}"
+            )
+    heads: list[tuple[str, str, Loss | BaselineLoss, Appearance | TeacherTraining]] = [
+        ("loss", "model.appearance", loss, appearance), ("teacher.loss", "teacher", teacher.loss, teacher),
+    ]  # fmt: skip
+    for terms, section, weights, network in heads:
+        for face in ("arcface", "cosface"):
+            if getattr(weights, face) and network.classifier != "cosine":
+                yield f"{terms}.{face} is on: it needs {section}.classifier=cosine"
+    starts: list[tuple[Train | TeacherTraining, str, Appearance | TeacherTraining, str]] = [
+        (train, "train", appearance, "model.appearance"), (teacher, "teacher", teacher, "teacher"),
+    ]  # fmt: skip
+    for own, section, network, owner in starts:
+        if own.backbone_frozen and network.weights == "scratch":
+            yield f"{section}.backbone_frozen = {own.backbone_frozen}: {owner}.weights = scratch are not worth keeping"
+
+    pairs = [name for name in ("triplet", "soft_triplet", "circle") if getattr(teacher.loss, name)]
+    if pairs and teacher.sampling != "identity_balanced":
+        yield (
+            f"teacher.loss.{pairs[0]} is on: {teacher.sampling} batches lack other photos of the same person; set "
+            "teacher.sampling=identity_balanced"
+        )
+    elif pairs and not 1 < teacher.photos_per_identity < teacher.batch:
+        yield (
+            f"teacher.loss.{pairs[0]} is on: batches of {teacher.batch} photos, {teacher.photos_per_identity} of each "
+            "person, lack pairs to compare; two people with two photos each are the least"
+        )
+    if not any(getattr(teacher.loss, name) for name in ("identity", *METRICS)):
+        yield "teacher.loss: no term has a weight, so nothing would be learnt; set teacher.loss.identity=1"
+    if appearance.heads == "two" and appearance.neck == "bnneck" and appearance.feature == "before":
+        yield "model.appearance.feature = before: the same for both heads of a bnneck; set model.appearance.heads=one"
+    if appearance.heads == "pcb":
+        if appearance.pool != "max":
+            yield f"model.appearance.pool = {appearance.pool}: heads=pcb pools its stripes in its own way; set pool=max"
+        if loss.arcface or loss.cosface:
+            yield "loss.arcface and loss.cosface are of one head: not of model.appearance.heads=pcb"
 
 
 _ADAPTER = TypeAdapter(Config)

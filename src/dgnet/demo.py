@@ -20,7 +20,7 @@ from dgnet.models.dgnet import DGNet
 from dgnet.report.page import Report, write_report
 from dgnet.showcase import explained, generated, retrieved
 from dgnet.train.baseline import train_baseline
-from dgnet.train.joint import train_joint
+from dgnet.train.joint import require_fitting, train_joint
 from dgnet.train.logs import read as read_log
 from dgnet.train.run import require_same
 from dgnet.weights.files import Loaded, load_joint, load_teacher
@@ -32,6 +32,8 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     The data are `identities` synthetic people, of whom `test_identities` are held out from all training. Raises
     `UserError` where a stage that is kept was made with other settings: the report would state what was never trained.
     """
+    if config.model.appearance.weights == "teacher":
+        require_fitting(config.model.appearance, config.teacher)
     began = time.monotonic()
     device = device_named("auto")
     height, width = config.data.height, config.data.width

@@ -33,8 +33,8 @@ from dgnet.generate.dataset import folder
 from dgnet.generate.expansion import generate_dataset
 from dgnet.images.inputs import Photo, Photos, crop, pixels
 from dgnet.images.pieces import Piece
-from dgnet.models.appearance import Head
 from dgnet.models.dgnet import Codes, DGNet
+from dgnet.models.heads import Head
 from dgnet.retrieval import decision
 from dgnet.retrieval.decision import Same, Threshold, judged
 from dgnet.retrieval.exact import best
@@ -196,7 +196,7 @@ class Model:
     @property
     def _width(self) -> int:
         """The length of all parts of a feature together."""
-        return sum(module.reduce.out_features for module in self.net.modules() if isinstance(module, Head))
+        return sum(module.width for module in self.net.modules() if isinstance(module, Head))
 
     def to(self, device: str | torch.device) -> Model:
         """Move the network; returns the model itself. Raises UserError if the device is not there."""

@@ -119,3 +119,37 @@ def test_an_iteration_leaves_no_network_frozen_or_switched() -> None:
     assert all(p.requires_grad for p in step.net.parameters())
     assert all(module.training for module in step.net.modules())
     assert not any(p.requires_grad or p.grad is not None for p in step.teacher.parameters())
+
+
+# Beyond the paper
+
+METRIC_TABLE = {
+    "triplet": "E_a", "soft_triplet": "E_a", "circle": "E_a", "arcface": "E_a head1", "cosface": "E_a head1",
+    "centre": "E_a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("erasing", [False, True], ids=["whole", "erased"])
+@pytest.mark.parametrize("gradient", ["published", "paper"])
+def test_metric_terms_teach_the_appearance_encoder_alone(gradient: str, erasing: bool) -> None:
+    weights = [f"loss.{name}=1" for name in METRIC_TABLE]
+    chosen = configuration.load(
+        "tiny",
+        [f"train.half_batch={HALF}", f"model.appearance.gradient={gradient}", "model.appearance.classifier=cosine",
+         "loss.metric.triplet_margin=100", "loss.metric.circle_scale=2", *weights],
+    )  # fmt: skip
+    step = joint_step(chosen, erasing=erasing)
+    x, x_pos = torch.randn(2 * HALF, 3, *SIZE), torch.randn(2 * HALF, 3, *SIZE)
+    scene = step.generate(x, x_pos, torch.tensor([0, 1, 2, 3, 4, 0]))
+    evaluated = loss_weights(chosen.loss, 4)
+    terms = step.terms(scene, evaluated)
+    assert {name: learners(step.net, terms[name]) for name in METRIC_TABLE} == {
+        name: set(who.split()) for name, who in METRIC_TABLE.items()
+    }
+
+
+def test_without_a_weight_there_is_no_metric_term() -> None:
+    step = joint_step(config("published", "image"), erasing=False)
+    x = torch.randn(2 * HALF, 3, *SIZE)
+    outcome = step(x, x, torch.tensor([0, 1, 2, 3, 4, 0]), 4)
+    assert not METRIC_TABLE.keys() & (outcome.terms.keys() | outcome.weights.keys())

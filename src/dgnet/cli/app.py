@@ -118,7 +118,8 @@ def at_home(word: str) -> str:
 
 _OVERRIDE = re.compile(r"[a-z]\w*(\.\w+)+=.*", re.DOTALL)
 # Commands that take overrides, and what stands for the word before them where it is left out.
-_OVERRIDDEN = {("demo",): "demo", ("config",): "market1501", ("train", "teacher"): None, ("train", "joint"): None}
+_OVERRIDDEN = {("demo",): "demo", ("config",): "market1501", ("train", "teacher"): None,
+               ("train", "baseline"): None, ("train", "joint"): None}  # fmt: skip
 _MANY = ("--explain",)  # options that take all words up to the next option
 _FLAGS = ("--help", "-h")
 

@@ -7,6 +7,7 @@ are, so a seed gives the same pictures on every device. Default values: Zheng et
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,12 @@ def denormalise(x: Tensor) -> Tensor:
     """The inverse of `normalise`: float [N, 3, H, W] -> float [N, 3, H, W] within [0, 1]."""
     mean, std = _statistics(x.device)
     return (x * std.to(x.dtype) + mean.to(x.dtype)).clamp(0, 1)
+
+
+def renormalise(pixels: Tensor) -> Tensor:
+    """The inverse of `denormalise`: float [N, 3, H, W] within [0, 1] -> normalised."""
+    mean, std = _statistics(pixels.device)
+    return (pixels - mean.to(pixels.dtype)) / std.to(pixels.dtype)
 
 
 def augment(images: Tensor, generator: torch.Generator, flip: float = 0.5, pad: int = 10) -> Tensor:
@@ -62,6 +69,29 @@ def random_erasing(
         x: float [N, C, H, W], normalised, so that 0 is the mean colour; not changed.
         probability: of an image being erased at all.
     """
+    return x.clone().masked_fill_(rectangles(x, generator, probability, area, aspect, attempts).mask, 0)
+
+
+class Rectangles(NamedTuple):
+    """One rectangle per image: where it begins and its sides in pixels, [N, 1] each, where the generator lives."""
+
+    top: Tensor
+    left: Tensor
+    tall: Tensor
+    wide: Tensor
+    mask: Tensor
+    """What lies inside, bool [N, 1, H, W], where the images are; nothing of images that have no rectangle."""
+
+
+def rectangles(
+    x: Tensor,
+    generator: torch.Generator,
+    probability: float,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    attempts: int = 100,
+) -> Rectangles:
+    """Rectangles as in random erasing, for images x [N, C, H, W]; of the others, only the mask is of use."""
     count, _, height, width = x.shape
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -85,7 +115,7 @@ def random_erasing(
     sides = torch.cat([in_rows, in_columns], dim=1)  # one copy, which a GPU takes without being waited for
     sides = (sides.pin_memory() if x.is_cuda and not sides.is_cuda else sides).to(x.device, non_blocking=True)
     in_rows, in_columns = sides[:, :height], sides[:, height:]
-    return x.clone().masked_fill_((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
+    return Rectangles(top, left, tall, wide, (in_rows[:, :, None] & in_columns[:, None, :])[:, None])
 
 
 def _move_at_once(images: Tensor, mirrored: Tensor, down: Tensor, right: Tensor) -> Tensor:

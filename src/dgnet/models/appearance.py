@@ -11,32 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.config import BackboneName, Heads
+from dgnet.config import BackboneName, Heads, Pool
 from dgnet.models.backbones import protocol
-from dgnet.models.layers import BatchNorm1d
-
-
-class Head(nn.Module):
-    """Linear -> BatchNorm1d -> dropout -> Linear: a pooled map [N, C] to identity logits [N, K]."""
-
-    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.reduce = nn.Linear(channels, width)
-        self.norm = BatchNorm1d(width)
-        self.dropout = nn.Dropout(dropout)
-        self.classify = nn.Linear(width, classes)
-        nn.init.kaiming_normal_(self.reduce.weight, mode="fan_out")
-        nn.init.zeros_(self.reduce.bias)
-        nn.init.normal_(self.norm.weight, 1.0, 0.02)
-        nn.init.normal_(self.classify.weight, std=0.001)
-        nn.init.zeros_(self.classify.bias)
-
-    def feature(self, pooled: Tensor) -> Tensor:
-        """The feature that a gallery is searched by, [N, C] -> [N, width]."""
-        return self.norm(self.reduce(pooled))  # type: ignore[no-any-return]
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        return self.classify(self.dropout(self.feature(pooled)))  # type: ignore[no-any-return]
+from dgnet.models.heads import PUBLISHED, Centres, Head, Pooling, Shape
 
 
 class Appearance(NamedTuple):
@@ -44,7 +21,7 @@ class Appearance(NamedTuple):
 
     code: Tensor  # f [N, C * stripes], flattened channel-major: index = stripes * channel + stripe
     logits: tuple[Tensor, ...]  # per head [N, K]: (primary, fine-grained), or (one,), or one per PCB stripe
-    pooled: Tensor  # global max of the map [N, C]: what metric losses compare
+    pooled: Tensor  # the pooled map [N, C], its maximum as published: what metric losses compare
 
 
 class AppearanceEncoder(nn.Module):
@@ -53,7 +30,9 @@ class AppearanceEncoder(nn.Module):
     `heads`: `"two"`, primary (appearance) and fine-grained (structure-linked), both on the global max pool, with
     dropout 0.5 and 0.75; `"one"`; or `"pcb"`, one per horizontal stripe on its average pool (Sun et al., ECCV 2018).
     `fine_grained` says whether there is a fine-grained head, `striped` whether every head has a stripe of its own.
-    With `enlarge` the image is seen twice as large (nearest), as published for generators of at most 128 rows.
+    `pool` is what the heads read, but for PCB's; `shape`, what they are made of. With a `centre_rate` there are
+    `centres`, for the centre loss. With `enlarge` the image is seen twice as large (nearest), as published for
+    generators of at most 128 rows.
     """
 
     def __init__(
@@ -66,6 +45,9 @@ class AppearanceEncoder(nn.Module):
         heads: Heads = "two",
         head_width: int = 512,
         dropout: tuple[float, float] = (0.5, 0.75),
+        pool: Pool = "max",
+        shape: Shape = PUBLISHED,
+        centre_rate: float | None = None,
         stripes: int = 4,
         enlarge: bool = False,
     ) -> None:
@@ -76,7 +58,9 @@ class AppearanceEncoder(nn.Module):
         channels = self.backbone.channels
         self.code_size = channels * stripes
         rates = {"two": list(dropout), "one": [dropout[0]], "pcb": [dropout[0]] * stripes}[heads]
-        self.heads = nn.ModuleList(Head(channels, classes, head_width, rate) for rate in rates)
+        self.heads = nn.ModuleList(Head(channels, classes, head_width, rate, shape) for rate in rates)
+        self.pooling = Pooling(pool)
+        self.centres = None if centre_rate is None else Centres(classes, channels, centre_rate)
 
     def pool(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """x [N, 3, H, W] -> the appearance code [N, C * stripes] and, per head, the pooled map [N, C] that it reads."""
@@ -84,7 +68,8 @@ class AppearanceEncoder(nn.Module):
         code = F.adaptive_max_pool2d(features, (self.stripes, 1)).flatten(1)
         if self.striped:
             return code, list(F.adaptive_avg_pool2d(features, (self.stripes, 1)).squeeze(3).unbind(2))
-        return code, [self.highest(code)] * len(self.heads)
+        pooled = self.highest(code) if self.pooling.kind == "max" else self.pooling(features)
+        return code, [pooled] * len(self.heads)
 
     def highest(self, code: Tensor) -> Tensor:
         """The global max pool [N, C]: the max of the stripes' maxima, which the code holds."""

@@ -13,6 +13,7 @@ from dgnet.models.appearance import AppearanceEncoder
 from dgnet.models.backbones.protocol import Family
 from dgnet.models.decoder import Decoder
 from dgnet.models.discriminator import Critic, Discriminator
+from dgnet.models.heads import Shape
 from dgnet.models.structure import StructureEncoder
 from dgnet.models.structure_input import edge, gray
 
@@ -46,6 +47,14 @@ class DGNet(nn.Module):
             heads=model.appearance.heads,
             head_width=model.appearance.head_width,
             dropout=model.appearance.dropout,
+            pool=model.appearance.pool,
+            shape=Shape(
+                model.appearance.neck,
+                model.appearance.feature,
+                model.appearance.classifier,
+                model.appearance.cosine_scale,
+            ),
+            centre_rate=config.loss.metric.centre_rate if config.loss.centre else None,
             stripes=model.appearance.stripes,
             enlarge={"auto": size[0] <= 128, "yes": True, "no": False}[model.appearance.enlarge],
         )

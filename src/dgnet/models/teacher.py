@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.config import BackboneName, Config
-from dgnet.models.appearance import Head
+from dgnet.config import BackboneName, Config, Pool
 from dgnet.models.backbones import protocol
+from dgnet.models.heads import PUBLISHED, Centres, Head, Pooling, Shape
 from dgnet.models.layers import frozen, full_precision, group_statistics
 
 
 class Baseline(nn.Module):
-    """Backbone, global average pool, one head: x [N, 3, H, W] -> identity logits [N, K]."""
+    """Backbone, global pool, one head: x [N, 3, H, W] -> identity logits [N, K]."""
 
     def __init__(
         self,
@@ -26,15 +26,20 @@ class Baseline(nn.Module):
         last_stride: int = 2,
         head_width: int = 512,
         dropout: float = 0.5,
+        pool: Pool = "average",
+        shape: Shape = PUBLISHED,
+        centre_rate: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone = protocol.build(backbone, width=backbone_width, last_stride=last_stride)
         channels = self.backbone.channels
-        self.head = Head(channels, classes, head_width, dropout)
+        self.head = Head(channels, classes, head_width, dropout, shape)
+        self.pooling = Pooling(pool)
+        self.centres = None if centre_rate is None else Centres(classes, channels, centre_rate)
 
     def pool(self, x: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, C]"""
-        return self.backbone(x).mean((2, 3))  # type: ignore[no-any-return]
+        """[N, 3, H, W] -> [N, C]: what metric losses compare."""
+        return self.pooling(self.backbone(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.pool(x))  # type: ignore[no-any-return]
@@ -58,6 +63,9 @@ def build_baseline(config: Config, classes: int) -> Baseline:
         last_stride=teacher.last_stride,
         head_width=teacher.head_width,
         dropout=teacher.dropout,
+        pool=teacher.pool,
+        shape=Shape(teacher.neck, teacher.feature, teacher.classifier, teacher.cosine_scale),
+        centre_rate=teacher.loss.metric.centre_rate if teacher.loss.centre else None,
     )
 
 

@@ -1,26 +1,30 @@
-"""The teacher's own training: a re-ID baseline with cross-entropy on real images."""
+"""A baseline's own training, on real images only: a teacher is one, a strong re-ID network another."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dgnet import console
-from dgnet.config import Config
+from dgnet.config import Config, TeacherTraining
 from dgnet.datasets.records import Dataset
-from dgnet.images.transforms import random_erasing
-from dgnet.losses import joint as losses
-from dgnet.models.teacher import build_baseline
+from dgnet.images.disturb import disturbance
+from dgnet.losses import metric
+from dgnet.models.layers import frozen
+from dgnet.models.teacher import Baseline, build_baseline
 from dgnet.train import distributed
 from dgnet.train.batches import Augment, OneStream, Share, Single, shuffled
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import teacher_optimizers
+from dgnet.train.photos import order
 from dgnet.train.run import begin
-from dgnet.train.schedule import decay
+from dgnet.train.schedule import metric_weights, rate
 
 _SHORT_EPOCH, _SHORT_TRAINING = 50, 300  # steps: epochs are counted as if a set were large
 
@@ -44,35 +48,53 @@ def train_baseline(
     net = run.network(build_baseline, teacher.weights)
     optimizers = teacher_optimizers(net, teacher, run.device)
     chance = torch.Generator()
-    erase = partial(random_erasing, generator=chance, probability=teacher.erasing) if teacher.erasing else None
+    disturb = disturbance(teacher.erasing, teacher.augment, chance)
 
     stream = OneStream(
         photos.images,
         photos.classes.numpy(),
-        shuffled(len(photos.classes), teacher.batch),
+        order(run.config, photos, "teacher") or shuffled(len(photos.classes), teacher.batch),
         seed_of(run.seed, "photos", 0),  # one order for all processes
         Augment(data.flip, data.pad),
         run.device,
         prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
         share=Share(distributed.rank(), distributed.count()),
     )
-    per_epoch = max(1, stream.batches_per_epoch // distributed.count())
+    per_epoch = max(1, len(photos.classes) // teacher.batch // distributed.count())
     say_if_short(len(photos.classes), per_epoch, teacher.epochs)
+    weights = {"identity": teacher.loss.identity, **metric_weights(teacher.loss)}
 
     def iterate(batch: Single, iteration: int) -> Line:
-        epoch = (iteration - 1) // per_epoch
-        optimizers.set_rates(decay(teacher.milestones, 0.1, epoch))
+        epoch, way = (iteration - 1) // per_epoch, (iteration - 1) / per_epoch
+        optimizers.set_rates(rate(teacher, 0.1, way, teacher.epochs))
         chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
         with optimizers.autocast():
-            logits = net(erase(batch.x) if erase else batch.x)
-        loss = losses.identity(logits, batch.y).mean()
-        optimizers.descend(loss, "teacher", iteration=iteration, terms={"cross-entropy": loss})
+            with frozen(net.backbone) if epoch < teacher.backbone_frozen else nullcontext():
+                pooled = net.pool(disturb(batch.x) if disturb else batch.x)
+            logits = net.head(pooled)
+        term = terms(teacher, net, weights, pooled, logits, batch.y)
+        total = torch.stack([weights[name] * value for name, value in term.items()]).sum()
+        optimizers.descend(total, "teacher", iteration=iteration, terms=term)
         optimizers.finish()
+        if net.centres:  # every iteration reads them, not only the end
+            distributed.average_statistics(net)
         accuracy = (logits.argmax(1) == batch.y).float().mean()
-        return {"epoch": epoch + 1, "total": loss, "accuracy": accuracy}
+        parts = {"terms": term, "weights": weights} if len(term) > 1 else {}
+        return {"epoch": epoch + 1, "total": total, "accuracy": accuracy, **parts}
 
     plan = run.plan(teacher.epochs * per_epoch, checkpoint_every=per_epoch, log_every=max(1, per_epoch // 10))
     return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
+
+
+def terms(
+    teacher: TeacherTraining, net: Baseline, weights: Mapping[str, float], pooled: Tensor, logits: Tensor, y: Tensor
+) -> dict[str, Tensor]:
+    """The terms that have a weight, each its mean over the batch."""
+    loss = teacher.loss
+    term = {"identity": metric.smoothed(logits, y, loss.label_smoothing)} if weights["identity"] else {}
+    scale, centres = teacher.cosine_scale, net.centres
+    term |= metric.terms(loss.metric, weights, y, pooled=pooled, logits=logits, scale=scale, centres=centres)
+    return {name: value.mean() for name, value in term.items()}
 
 
 def say_if_short(photos: int, per_epoch: int, epochs: int) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from dgnet import console
-from dgnet.config import Config
+from dgnet.config import Appearance, Config, TeacherTraining
 from dgnet.datasets.records import Dataset
 from dgnet.errors import UserError
-from dgnet.images.transforms import random_erasing
+from dgnet.images.disturb import disturbance
 from dgnet.models.dgnet import DGNet
+from dgnet.models.layers import frozen
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed
@@ -56,6 +57,8 @@ def train_joint(
     train, data, appearance, photos = run.config.train, run.config.data, run.config.model.appearance, run.photos
     for baseline, name in zip(baselines, train.teachers, strict=True):
         _require_same_people(baseline, name, photos.identities)
+    if appearance.weights == "teacher":
+        require_fitting(appearance, baselines[0].config.teacher)
 
     net = run.network(DGNet, train.teachers[0] if appearance.weights == "teacher" else appearance.weights)
     teacher = None
@@ -69,14 +72,15 @@ def train_joint(
 
     optimizers = joint_optimizers(net, train, run.device)
     chance, coins = torch.Generator(), torch.Generator()
-    erase = partial(random_erasing, generator=chance, probability=data.erasing) if data.erasing else None
-    step = JointStep(net, teacher, run.config, optimizers, chance, erase, perceptual, coins=coins)
+    disturb = disturbance(data.erasing, data.augment, chance)
+    step = JointStep(net, teacher, run.config, optimizers, chance, disturb, perceptual, coins=coins)
 
     def iterate(batch: Batch, iteration: int) -> Line:
         chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
         coins.manual_seed(seed_of(run.seed, "coin", iteration))  # the same in every process: all tune the same network
-        outcome = step(batch.x, batch.x_pos, batch.y, iteration)
-        if not appearance.train_bn:  # then every iteration reads the running statistics, and not only the end
+        with frozen(net.backbone) if iteration <= train.backbone_frozen else nullcontext():
+            outcome = step(batch.x, batch.x_pos, batch.y, iteration)
+        if not appearance.train_bn or net.appearance.centres:  # what every iteration reads is averaged in each
             distributed.average_statistics(net)
         return outcome._asdict()
 
@@ -100,6 +104,17 @@ def train_joint(
     hashes = [baseline.hash[:12] for baseline in baselines]
     plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, teachers=hashes)
     return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
+
+
+def require_fitting(appearance: Appearance, teacher: TeacherTraining) -> None:
+    """Raises `UserError` where E_a, which is to start from a teacher's weights, has another backbone."""
+    ours, theirs = ((part.backbone, part.backbone_width) for part in (appearance, teacher))
+    if ours != theirs:
+        raise UserError(
+            f"model.appearance.weights = teacher: E_a's {ours[0]} of width {ours[1]} cannot start from a teacher's "
+            f"{theirs[0]} of width {theirs[1]}; retrain the teacher with teacher.backbone={ours[0]} "
+            f"teacher.backbone_width={ours[1]}, or start E_a from other weights"
+        )
 
 
 def _require_sense(config: Config) -> None:

@@ -25,6 +25,7 @@ from dgnet import __version__, console
 from dgnet.errors import UserError
 from dgnet.logline import LogLine
 from dgnet.train import checkpoint, distributed
+from dgnet.train.averaging import RunningMean
 from dgnet.train.batches import Stream
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import Log, OnLine, summary_writer
@@ -57,6 +58,8 @@ class Plan:
     fingerprint: dict[str, Any]
     """What a checkpoint must agree with to be continued from, such as the configuration and the training set."""
     tensorboard: bool = False
+    ema: float = 0.0
+    """Decay of the running mean of the weights, which then is what is left for use; 0: the last ones are."""
 
 
 class Loop(Generic[B]):
@@ -79,10 +82,16 @@ class Loop(Generic[B]):
         self.plan, self.module, self.optimizers, self.stream, self.step = plan, module, optimizers, stream, step
         self.folder = plan.run / CHECKPOINTS
         self.saver = checkpoint.Saver(self.folder, plan.keep)
+        self.mean = RunningMean(module, plan.ema) if plan.ema else None
         self.done = 0
         self.late = int(optimizers.device.type == "cuda")  # iterations by which losses are read later than computed
         if plan.tensorboard:
             summary_writer()  # if it is missing, say so before anything is written
+
+    @property
+    def result(self) -> nn.Module:
+        """The network for use: the running mean, where there is one."""
+        return self.mean.net if self.mean else self.module
 
     def resume(self) -> None:
         """Continue from the newest whole checkpoint.
@@ -97,7 +106,7 @@ class Loop(Generic[B]):
                 f"dgnet {__version__}; finish the run with that version, or start a new run folder"
             )
         for key, value in self.plan.fingerprint.items():
-            if (before := state["fingerprint"].get(key)) != value:
+            if (before := state["fingerprint"].get(key, value)) != value:  # it may be older than a key of today
                 raise UserError(
                     f"{path}: trained with {key} = {before}, not {value}; "
                     "continue with the same, or start a new run folder"
@@ -110,6 +119,8 @@ class Loop(Generic[B]):
         try:
             self.module.load_state_dict(state["module"])
             self.optimizers.load_state_dict(state["optimizers"])
+            if self.mean:
+                self.mean.net.load_state_dict(state["mean"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from error
         # The seed of the data order is each process's own, so of the order only the position is taken.
@@ -136,6 +147,8 @@ class Loop(Generic[B]):
                 torch.manual_seed(seed_of(plan.seed, "layers", iteration, distributed.rank()))
                 batches.append((iteration, next(self.stream)))
                 line = self.step(batches[-1][1], iteration)
+                if self.mean:
+                    self.mean.follow(self.module, iteration)
                 self.done = iteration
                 self.saver.look()
 
@@ -167,6 +180,8 @@ class Loop(Generic[B]):
 
     def _save(self, *, say: bool) -> None:
         distributed.average_statistics(self.module)
+        if self.mean:
+            distributed.average_statistics(self.mean.net)
         if distributed.rank() == 0:
             done = f"{self.plan.title}: {self.done} of {self.plan.iterations} iterations done and saved"
             self.saver.save(self.done, self._state(), lambda: console.notice(done) if say else None)
@@ -178,6 +193,7 @@ class Loop(Generic[B]):
             "iteration": self.done,
             "fingerprint": self.plan.fingerprint,
             "module": dict(self.module.state_dict()),
+            **({"mean": dict(self.mean.net.state_dict())} if self.mean else {}),
             "optimizers": self.optimizers.state_dict(),
             "stream": self.stream.state_dict(),
         }

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from dgnet.config import Precision, TeacherTraining, Train
+from dgnet.models.backbones.protocol import Family
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 from dgnet.train.distributed import Exchange
@@ -118,8 +119,8 @@ def joint_optimizers(net: DGNet, train: Train, device: torch.device) -> Optimize
     adam: dict[str, Any] = {"lr": train.learning_rate, "betas": train.betas, "weight_decay": train.weight_decay}
     appearance = net.appearance
     groups = [
-        {"params": list(appearance.backbone.parameters()), "lr": train.backbone_learning_rate},
-        {"params": list(appearance.heads.parameters()), "lr": train.head_learning_rate},
+        *by_depth(appearance.backbone, train.backbone_learning_rate, train.layer_decay),
+        {"params": learning(appearance.heads, appearance.pooling), "lr": train.head_learning_rate},
     ]
     return Optimizers(
         {
@@ -133,10 +134,30 @@ def joint_optimizers(net: DGNet, train: Train, device: torch.device) -> Optimize
 
 
 def teacher_optimizers(net: Baseline, config: TeacherTraining, device: torch.device) -> Optimizers:
-    """SGD, the backbone at a tenth of the head's learning rate."""
+    """SGD or Adam, the backbone at its share of the head's learning rate."""
     groups = [
-        {"params": list(net.backbone.parameters()), "lr": config.learning_rate * config.backbone_factor},
-        {"params": list(net.head.parameters()), "lr": config.learning_rate},
+        *by_depth(net.backbone, config.learning_rate * config.backbone_factor, config.layer_decay),
+        {"params": learning(net.head, net.pooling), "lr": config.learning_rate},
     ]
-    sgd = SGD(groups, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay)
-    return Optimizers({"teacher": sgd}, config.precision, device)
+    optimizer: Optimizer
+    if config.optimizer == "adam":
+        optimizer = Adam(groups, weight_decay=config.weight_decay)
+    else:
+        optimizer = SGD(groups, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay)
+    return Optimizers({"teacher": optimizer}, config.precision, device)
+
+
+def learning(*modules: nn.Module) -> list[nn.Parameter]:
+    """Their parameters, but for those that never learn, such as the shift of a BNNeck."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def by_depth(backbone: Family, rate: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Its parameters, for an optimiser: the last stage at the full rate, every one before at a share of the next one's.
+
+    A share of 1: all of them as one group.
+    """
+    if layer_decay == 1:
+        return [{"params": list(backbone.parameters()), "lr": rate}]
+    from_the_end = enumerate(reversed(backbone.stages))
+    return [{"params": list(stage.parameters()), "lr": rate * layer_decay**depth} for depth, stage in from_the_end]

@@ -1,10 +1,11 @@
-"""The training photos of a run, and the order in which half-batches take them."""
+"""The training photos of a run, and the order in which batches take them."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -49,19 +50,18 @@ def training_photos(config: Config, dataset: Dataset) -> Photos:
     return Photos(store, torch.from_numpy(classes), people.cameras, identities, summary)
 
 
-def order(config: Config, photos: Photos) -> Order | None:
-    """How a half-batch takes the photos; None is the published order. Raises `UserError` if it cannot be had."""
-    train = config.train
-    if train.sampling == "shuffled":
+def order(config: Config, photos: Photos, kind: Literal["joint", "teacher"] = "joint") -> Order | None:
+    """How a half-batch, or a baseline's batch, takes the photos; None is the published order.
+
+    Raises `UserError` if it cannot be had.
+    """
+    teacher = kind == "teacher"
+    own, batch = (config.teacher, config.teacher.batch) if teacher else (config.train, config.train.half_batch)
+    if own.sampling == "shuffled":
         return None
-    if train.sampling == "identity_balanced":
-        people, rest = divmod(train.half_batch, train.photos_per_identity)
-        if rest:
-            raise UserError(
-                f"train.half_batch = {train.half_batch}: not a multiple of train.photos_per_identity = "
-                f"{train.photos_per_identity}"
-            )
-        return identity_balanced(photos.classes.numpy(), people, train.photos_per_identity)
+    if own.sampling == "identity_balanced":
+        return identity_balanced(photos.classes.numpy(), batch // own.photos_per_identity, own.photos_per_identity)
     if (photos.cameras == UNKNOWN_CAMERA).any():
-        raise UserError("train.sampling = camera_balanced: the cameras of the training images are not known")
-    return camera_balanced(photos.cameras, train.half_batch)
+        section = "teacher" if teacher else "train"
+        raise UserError(f"{section}.sampling = camera_balanced: the cameras of the training images are not known")
+    return camera_balanced(photos.cameras, batch)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from dgnet import console
-from dgnet.config import Config, load, to_dict, to_yaml
+from dgnet.config import Config, TeacherTraining, Train, load, to_dict, to_yaml
 from dgnet.datasets.records import Dataset
 from dgnet.device import device_named, float32_as
 from dgnet.errors import UserError
@@ -68,10 +68,14 @@ class Run:
     """Whether it holds a checkpoint to go on from."""
 
     @property
+    def own(self) -> Train | TeacherTraining:
+        """The part of the configuration that says how this training goes."""
+        return self.config.train if self.kind == "joint" else self.config.teacher
+
+    @property
     def seed(self) -> int:
         """Of everything that this training draws."""
-        own = self.config.train if self.kind == "joint" else self.config.teacher
-        return seed_of(own.seed, self.kind)
+        return seed_of(self.own.seed, self.kind)
 
     def network(self, build: Callable[[Config, int], Net], weights: str) -> Net:
         """The network for the people of this run, its backbone from `weights`; placed, and alike in every process."""
@@ -105,6 +109,7 @@ class Run:
                 "processes": distributed.count(),
             },
             tensorboard=self.config.train.tensorboard,
+            ema=self.own.ema,
         )
 
     def carry_out(self, loop: Loop[Any]) -> Path | None:
@@ -119,7 +124,7 @@ class Run:
                 return None
             file = self.folder / files.FILE_OF[self.kind]
             if distributed.rank() == 0:
-                files.save_model(file, loop.module, self.config, self.kind, self.photos.identities)
+                files.save_model(file, loop.result, self.config, self.kind, self.photos.identities)
             distributed.wait()
         return file
 
@@ -257,9 +262,15 @@ def resume_command(training: str, run: Path, device: torch.device) -> str:
 
 
 def computed(config: Config, kind: files.Kind) -> dict[str, object]:
-    """The values of the configuration on which the numbers of such a run depend, by key path."""
+    """The values of the configuration on which the numbers of such a run depend, by key path.
+
+    Its length is one of them where learning rates fall towards its end.
+    """
     values = flat(to_dict(config))
-    return {key: value for key, value in values.items() if key.startswith(SECTIONS[kind]) and key not in FREE}
+    free = set(FREE)
+    if (config.train if kind == "joint" else config.teacher).schedule == "cosine":
+        free -= set(LENGTHS)
+    return {key: value for key, value in values.items() if key.startswith(SECTIONS[kind]) and key not in free}
 
 
 def flat(tree: dict[str, object], path: str = "") -> dict[str, object]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from dgnet.config import Loss, WarmUp
+from dgnet.config import METRICS, BaselineLoss, Loss, TeacherTraining, Train, WarmUp
 
 
-def decay(milestones: Sequence[int], factor: float, at: int) -> float:
+def rate(plan: Train | TeacherTraining, factor: float, at: float, length: float) -> float:
+    """What the learning rates are multiplied by, `at` iterations or epochs on the way through `length` of them.
+
+    They rise from a hundredth over `plan.rate_warm_up`, and fall by `factor` at milestones or as half a cosine.
+    """
+    risen = min(1.0, 0.01 + 0.99 * at / plan.rate_warm_up) if plan.rate_warm_up else 1.0
+    if plan.schedule == "milestones":
+        return risen * decay(plan.milestones, factor, at)
+    gone = max(0.0, at - plan.rate_warm_up) / max(1.0, length - plan.rate_warm_up)  # share of the way down
+    return risen * (1 + math.cos(math.pi * min(1.0, gone))) / 2
+
+
+def decay(milestones: Sequence[int], factor: float, at: float) -> float:
     """What the learning rates are multiplied by: `factor` for each milestone reached, from the milestone itself on."""
     return float(factor ** bisect_right(sorted(milestones), at))
 
@@ -45,4 +58,11 @@ def loss_weights(loss: Loss, iteration: int) -> dict[str, float]:
         "primary": teacher * loss.primary,
         "fine_grained": teacher * loss.fine_grained,
         "perceptual": loss.perceptual,
+        **metric_weights(loss),
     }
+
+
+def metric_weights(loss: Loss | BaselineLoss) -> dict[str, float]:
+    """The weights of the terms beyond the paper, of those that have one: the same in every iteration."""
+    weights = {name: float(getattr(loss, name)) for name in METRICS}
+    return {name: weight for name, weight in weights.items() if weight}

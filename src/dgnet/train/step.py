@@ -24,13 +24,14 @@ from torch.utils.checkpoint import checkpoint
 
 from dgnet.config import Config
 from dgnet.losses import joint as losses
+from dgnet.losses import metric
 from dgnet.losses.joint import both_halves
 from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen, group_statistics
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Teacher
 from dgnet.train.optim import Optimizers
-from dgnet.train.schedule import decay, loss_weights
+from dgnet.train.schedule import loss_weights, rate
 
 
 class Scene(NamedTuple):
@@ -42,6 +43,7 @@ class Scene(NamedTuple):
     f: Tensor  # [2B, code]
     logits: tuple[Tensor, ...]  # per head [2B, K], of the (erased) images
     logits_pos: tuple[Tensor, ...]  # the same of the (erased) positives
+    pooled: Tensor  # [4B, C], the pooled maps of both
     x_self: Tensor
     x_same: Tensor
     x_cross: Tensor
@@ -101,7 +103,7 @@ class JointStep:
         train, optimizers = self.config.train, self.optimizers
         # The warm-ups rise in the middle: terms are evaluated by the weights before, and count with those after.
         evaluated, counted = (loss_weights(self.config.loss, at) for at in (iteration - 1, iteration))
-        optimizers.set_rates(decay(train.milestones, train.decay, iteration))
+        optimizers.set_rates(rate(train, train.decay, iteration, train.iterations + 1))
 
         with optimizers.autocast():
             scene = self.generate(x, x_pos, y)
@@ -132,12 +134,12 @@ class JointStep:
         published = self.config.model.appearance.gradient == "published"
         with torch.no_grad() if published and self.erase else nullcontext():
             clean = E_a(both)
-        logits = E_a(self.erase(both)).logits if self.erase else clean.logits
+        seen = E_a(self.erase(both)) if self.erase else clean
         f, f_pos = (clean.code.detach() if published else clean.code).chunk(2)
 
         x_self, x_same, x_cross = G(s, torch.cat([f, f_pos, swap(f)])).chunk(3)
-        halves = [head.chunk(2) for head in logits]
-        return Scene(x, y, s, f, tuple(h[0] for h in halves), tuple(h[1] for h in halves), x_self, x_same, x_cross)
+        logits, logits_pos = zip(*(head.chunk(2) for head in seen.logits), strict=True)
+        return Scene(x, y, s, f, logits, logits_pos, seen.pooled, x_self, x_same, x_cross)
 
     def judge(self, scene: Scene, *, penalise: bool = True) -> tuple[Tensor, Tensor]:
         """D's loss and gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed.
@@ -177,6 +179,9 @@ class JointStep:
             again = E_a(worn)
         term["generated_identity"] = self.recognised(again.logits, y)
 
+        # Compare every photo, its positive among them, with all others: off in the paper.
+        term |= self.compared(scene, evaluated)
+
         # Recover the codes from the generated images, and from those the image.
         published = self.config.model.appearance.gradient == "published"
         f_again = again.code.detach() if published else again.code
@@ -212,7 +217,20 @@ class JointStep:
     def recognised(self, logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
         """Cross-entropy per image [N] of the primary (or only) head; of PCB's stripes, the mean."""
         deciding = logits if self.net.appearance.striped else logits[:1]
-        return torch.stack([losses.identity(head, y) for head in deciding]).mean(0)
+        smoothing = self.config.loss.label_smoothing
+        return torch.stack([metric.smoothed(head, y, smoothing) for head in deciding]).mean(0)
+
+    def compared(self, scene: Scene, evaluated: dict[str, float]) -> dict[str, Tensor]:
+        """The metric terms that have a weight, per image [4B]: photos and positives together, so nobody lacks one."""
+        return metric.terms(
+            self.config.loss.metric,
+            evaluated,
+            torch.cat([scene.y, scene.y]),
+            pooled=scene.pooled,
+            logits=torch.cat([scene.logits[0], scene.logits_pos[0]]),
+            scale=self.config.model.appearance.cosine_scale,
+            centres=self.net.appearance.centres,
+        )
 
     def recovered_structure(self, x_cross: Tensor, *, tune_encoder: bool) -> Tensor:
         """E_s of generated images: E_s learns by it, the image fixed; or else the image, E_s fixed."""
