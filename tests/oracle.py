@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Adam
 
-from dgnet.config import Config
+from dgnet.config import METRICS, Config
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 
@@ -47,7 +47,7 @@ class Oracle:
         self.sgd = SGD(
             [
                 {"params": list(E_a.backbone.parameters()), "lr": train.backbone_learning_rate},
-                {"params": list(E_a.heads.parameters()), "lr": train.head_learning_rate},
+                {"params": [*E_a.heads.parameters(), *E_a.pooling.parameters()], "lr": train.head_learning_rate},
             ],
             momentum=train.momentum,
             nesterov=True,
@@ -73,13 +73,13 @@ class Oracle:
 
         # Forward.
         s_a, s_b = E_s(self.structure_of(xa)), E_s(self.structure_of(xb))
-        f_a, logits_a = E_a(xa)[:2]
-        f_b, logits_b = E_a(xb)[:2]
-        fp_a, logits_pa = E_a(xpa)[:2]
-        fp_b, logits_pb = E_a(xpb)[:2]
+        f_a, logits_a, m_a = E_a(xa)
+        f_b, logits_b, m_b = E_a(xb)
+        fp_a, logits_pa, m_pa = E_a(xpa)
+        fp_b, logits_pb, m_pb = E_a(xpb)
         if erased is not None:
-            logits_a, logits_b, logits_pa, logits_pb = (
-                E_a(x.masked_fill(mask, 0.0)).logits for x, mask in zip((xa, xb, xpa, xpb), erased, strict=True)
+            (_, logits_a, m_a), (_, logits_b, m_b), (_, logits_pa, m_pa), (_, logits_pb, m_pb) = (
+                E_a(x.masked_fill(mask, 0.0)) for x, mask in zip((xa, xb, xpa, xpb), erased, strict=True)
             )
         if not paper:
             f_a, f_b, fp_a, fp_b = f_a.detach(), f_b.detach(), fp_a.detach(), fp_b.detach()
@@ -122,6 +122,9 @@ class Oracle:
         terms["generated_identity"] = self.recognised(logits_ba, la), self.recognised(logits_ab, lb)
         terms["adversarial"] = self.deceive(x_ba), self.deceive(x_ab)
 
+        recognising = torch.cat([logits_a[0], logits_b[0], logits_pa[0], logits_pb[0]])
+        terms |= self.compared(torch.cat([m_a, m_b, m_pa, m_pb]), recognising, [*la, *lb, *la, *lb])
+
         if appearance.heads == "two":
             terms["fine_identity"] = F.cross_entropy(logits_a[1], la), F.cross_entropy(logits_b[1], lb)
         if before["teacher"] > 0 and appearance.heads != "pcb":
@@ -141,7 +144,7 @@ class Oracle:
         total.backward()
         learning = {"structure": E_s, "decoder": G, "appearance": E_a}
         for part, network in learning.items():
-            gradients |= {f"{part}.{name}": p.grad for name, p in network.named_parameters()}
+            gradients |= {f"{part}.{name}": p.grad for name, p in network.named_parameters() if p.requires_grad}
         self.adam_generator.step()
         self.sgd.step()
         return Result(terms, weights, total.detach(), (dis_a, dis_b), (reg_a, reg_b), gradients)
@@ -173,16 +176,57 @@ class Oracle:
             "adversarial": loss.adversarial,
             "primary": after["teacher"] * loss.primary,
             "fine_grained": after["teacher"] * loss.fine_grained,
+            **{name: getattr(loss, name) for name in METRICS},
         }
+
+    def compared(self, pooled: Tensor, logits: Tensor, people: Sequence[Tensor]) -> dict[str, Halves]:
+        """The metric terms that have a weight, photo by photo over both halves and their positives."""
+        loss, numbers, E_a = self.config.loss, self.config.loss.metric, self.net.appearance
+        y = [int(person) for person in people]
+        scale = self.config.model.appearance.cosine_scale
+        values: dict[str, list[Tensor]] = {name: [] for name in METRICS if getattr(loss, name)}
+        for i, (photo, row) in enumerate(zip(pooled, logits, strict=True)):
+            same = [other for j, other in enumerate(pooled) if j != i and y[j] == y[i]]
+            others = [other for j, other in enumerate(pooled) if y[j] != y[i]]
+            gap = max((photo - p).norm() for p in same) - min((photo - n).norm() for n in others)
+            target = F.one_hot(torch.tensor(y[i]), len(row)).bool()
+            for name, value in values.items():
+                if name == "triplet":
+                    value.append((numbers.triplet_margin + gap).clamp(min=0))
+                elif name == "soft_triplet":
+                    value.append((1 + gap.exp()).log())
+                elif name == "circle":
+                    near = [F.cosine_similarity(photo, p, dim=0) for p in same]
+                    far = [F.cosine_similarity(photo, n, dim=0) for n in others]
+                    m, s = numbers.circle_margin, numbers.circle_scale
+                    a = sum((-s * (1 + m - c.detach()).clamp(min=0) * (c - 1 + m)).exp() for c in near)
+                    b = sum((s * (c.detach() + m).clamp(min=0) * (c - m)).exp() for c in far)
+                    value.append((1 + a * b).log())
+                elif name == "arcface":
+                    harder = scale * ((row / scale).acos() + numbers.arcface_margin).cos()
+                    value.append(F.cross_entropy(torch.where(target, harder, row), torch.tensor(y[i])))
+                elif name == "cosface":
+                    harder = row - scale * numbers.cosface_margin
+                    value.append(F.cross_entropy(torch.where(target, harder, row), torch.tensor(y[i])))
+                elif name == "centre":
+                    value.append(((photo - E_a.centres.at[y[i]].clone()) ** 2).sum() / 2)
+        if "centre" in values:
+            for person in set(y):
+                photos = [photo.detach() for photo, whose in zip(pooled, y, strict=True) if whose == person]
+                centre = E_a.centres.at[person]
+                centre -= numbers.centre_rate * sum(centre - photo for photo in photos) / (1 + len(photos))
+        means = {name: torch.stack(value).mean() for name, value in values.items()}
+        return {name: (mean, mean) for name, mean in means.items()}
 
     def structure_of(self, x: Tensor) -> Tensor:
         return self.net.structure_of(x, self.generator)
 
     def recognised(self, logits: Sequence[Tensor], y: Tensor) -> Tensor:
         """Cross-entropy of the primary head; of PCB's stripes, the average."""
+        smoothing = self.config.loss.label_smoothing
         if self.config.model.appearance.heads == "pcb":
-            return torch.stack([F.cross_entropy(stripe, y) for stripe in logits]).mean()
-        return F.cross_entropy(logits[0], y)
+            return torch.stack([cross_entropy(stripe, y, smoothing) for stripe in logits]).mean()
+        return cross_entropy(logits[0], y, smoothing)
 
     def discriminator_loss(self, fake: Tensor, real: Tensor) -> Halves:
         """D's loss on one half, with R1, and R1 alone before its factor."""
@@ -251,6 +295,12 @@ def fixed(network: nn.Module, *, batch_statistics: bool = False) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.train(batch_statistics)
     return twin
+
+
+def cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """With labels of which a share is spread over all classes."""
+    q = (1 - smoothing) * F.one_hot(y, logits.shape[1]).to(logits.dtype) + smoothing / logits.shape[1]
+    return -(q * logits.log_softmax(1)).sum(1).mean()
 
 
 def l1(u: Tensor, v: Tensor) -> Tensor:

@@ -304,3 +304,53 @@ def test_a_configuration_from_before_the_recipes_loads(tmp_path: Path) -> None:
     chosen = config.load(file)
     assert isinstance(chosen, Config)
     assert (chosen.teacher.pool, chosen.teacher.neck, chosen.teacher.sampling) == ("average", "linear", "shuffled")
+
+
+# The same in joint training
+
+
+JOINT = [
+    "loss.triplet=1", "loss.circle=0.1", "loss.centre=0.01", "loss.label_smoothing=0.1", "model.appearance.pool=gem",
+    "model.appearance.neck=bnneck", "data.augment.colour_jitter=0.5", "data.augment.random_patch=0.5",
+    "train.ema=0.9", "train.schedule=cosine", "train.milestones=[]", "train.rate_warm_up=2", "train.layer_decay=0.5",
+    "train.backbone_frozen=2", "model.appearance.weights=teacher", "loss.teacher=2", "train.sampling=identity_balanced",
+    "train.photos_per_identity=2",
+]  # fmt: skip
+
+
+def test_the_recipe_in_joint_training_is_continued_bit_for_bit(
+    people: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(people, tmp_path / "teacher")
+    teachers = [tmp_path / "teacher" / "teacher.safetensors"]
+    chosen = config.load("tiny", JOINT)
+    whole = train_joint(chosen, people, tmp_path / "whole", teachers, CPU)
+    prune = checkpoint.prune
+
+    def dies(folder: Path, keep: int) -> None:
+        prune(folder, keep)
+        raise InterruptedError  # once the second iteration is saved
+
+    monkeypatch.setattr(checkpoint, "prune", dies)
+    with pytest.raises(InterruptedError):
+        train_joint(chosen, people, tmp_path / "broken", teachers, CPU)
+    monkeypatch.undo()
+
+    start = load_file(teachers[0])
+    state = checkpoint.load_newest(tmp_path / "broken" / "checkpoints")[1]
+    body = [key for key in start if key.startswith("backbone.") and not key.endswith("num_batches_tracked")]
+    assert state["iteration"] == 2
+    assert all(torch.equal(state["module"][f"appearance.{key}"], start[key]) for key in body)  # it is frozen until here
+
+    again = train_joint(chosen, people, tmp_path / "broken", teachers, CPU, resume=True)
+    assert whole is not None
+    assert again is not None
+    assert whole.read_bytes() == again.read_bytes()
+    line = logs.read(tmp_path / "whole" / "log.jsonl")[-1]
+    assert {"triplet": 1.0, "circle": 0.1, "centre": 0.01}.items() <= line["weights"].items()
+    assert line["total"] == pytest.approx(
+        sum(line["weights"][name] * term for name, term in line["terms"].items()), rel=1e-4
+    )
+    saved, newest = load_file(whole), checkpoint.load_newest(tmp_path / "whole" / "checkpoints")[1]
+    assert all(torch.equal(saved[key], tensor) for key, tensor in newest["mean"].items())
+    assert not torch.equal(saved["appearance.backbone.conv1.weight"], start["backbone.conv1.weight"])
