@@ -9,13 +9,13 @@ class LogLine(TypedDict):
     iteration: int
     """From 1."""
     total: float
-    """What was minimised: the sum of the terms times their weights, or the baseline's cross-entropy."""
+    """What was minimised: the sum of the terms times their weights, or a baseline's only term."""
     seconds: float
     """Per iteration, mean since the start or resumption."""
     terms: NotRequired[dict[str, float]]
-    """Joint training: every term before its weight."""
+    """Every term before its weight; of a baseline, where there are several."""
     weights: NotRequired[dict[str, float]]
-    """Joint training: of each term."""
+    """Of each term."""
     discriminator: NotRequired[float]
     """Joint training: D's own loss."""
     penalty: NotRequired[float]

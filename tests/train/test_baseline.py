@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dgnet.train import checkpoint, logs
 from dgnet.train.averaging import RunningMean
 from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import train_joint
-from dgnet.train.optim import by_depth, teacher_optimizers
+from dgnet.train.optim import Optimizers, by_depth, teacher_optimizers
 from dgnet.train.schedule import rate
 from dgnet.weights import files
 
@@ -51,6 +52,18 @@ def trained(people: Dataset, folder: Path, *overrides: str) -> files.Loaded:
     file = train_baseline(config.load("tiny", overrides), people, folder, CPU)
     assert file is not None
     return files.load_teacher(file)
+
+
+def dying_after(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training that comes end with an `InterruptedError` in iteration `wanted`, its weights moved already."""
+    finish, iterations = Optimizers.finish, itertools.count(1)
+
+    def dies(self: Optimizers) -> None:
+        finish(self)
+        if next(iterations) == wanted:
+            raise InterruptedError
+
+    monkeypatch.setattr(Optimizers, "finish", dies)
 
 
 # The recipe
@@ -103,12 +116,7 @@ def test_a_run_by_recipe_is_continued_bit_for_bit_and_its_weights_load(
 ) -> None:
     chosen = config.load("tiny", overrides)
     whole = train_baseline(chosen, people, tmp_path / "whole", CPU)
-    prune = checkpoint.prune
-    monkeypatch.setattr(checkpoint, "prune", lambda folder, keep: (prune(folder, keep), stop())[0])
-
-    def stop() -> None:
-        raise InterruptedError  # once the first epoch is saved
-
+    dying_after(24 // chosen.teacher.batch + 1, monkeypatch)  # once the first epoch is saved
     with pytest.raises(InterruptedError):
         train_baseline(chosen, people, tmp_path / "broken", CPU)
     monkeypatch.undo()
@@ -325,13 +333,7 @@ def test_the_recipe_in_joint_training_is_continued_bit_for_bit(
     teachers = [tmp_path / "teacher" / "teacher.safetensors"]
     chosen = config.load("tiny", JOINT)
     whole = train_joint(chosen, people, tmp_path / "whole", teachers, CPU)
-    prune = checkpoint.prune
-
-    def dies(folder: Path, keep: int) -> None:
-        prune(folder, keep)
-        raise InterruptedError  # once the second iteration is saved
-
-    monkeypatch.setattr(checkpoint, "prune", dies)
+    dying_after(3, monkeypatch)
     with pytest.raises(InterruptedError):
         train_joint(chosen, people, tmp_path / "broken", teachers, CPU)
     monkeypatch.undo()
