@@ -311,7 +311,7 @@ def test_teachers_that_do_not_fit(
     fits = ("--teacher", files["teacher"])
     assert said("model.decoder.residual_blocks=3", *fits).startswith("model.decoder.residual_blocks = 3: must divide")
     assert "no such file" in said("model.appearance.weights=missing.pth", *fits)
-    assert "not weights of this ResNet" in said(
+    assert "retrain the teacher with teacher.backbone=resnet18 teacher.backbone_width=4" in said(
         "model.appearance.weights=teacher", "model.appearance.backbone_width=4", *fits
     )
     assert said("loss.perceptual=1", "loss.perceptual_weights=vgg.pth", *fits).startswith(
