@@ -159,6 +159,8 @@ def test_pictures(run: Run, files: dict[str, Path], photos: list[Path], tmp_path
     out = tmp_path / "swap.jpg"
     assert run("generate", "swap", *of_model, out, "--images", *photos[:4]).code == 0
     assert Image.open(out).size == size(2, 4)
+    assert run("generate", "swap", *of_model, out, "--scale", 4, "--images", *photos[:4]).code == 0
+    assert Image.open(out).size == tuple(4 * edge for edge in size(2, 4))
 
     ends = ("--start", photos[0], "--end", photos[1], "--steps", 3)
     for of in ("appearance", "structure"):

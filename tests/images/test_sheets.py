@@ -72,3 +72,13 @@ def test_an_animation_goes_there_and_back(tmp_path: Path) -> None:
         assert image.info["loop"] == 0
     assert [int(frame[0, 0, 0]) for frame in frames] == [0, 60, 120, 180, 120, 60]
     assert [int(frame[0, -1, 0]) for frame in frames] == [9, 69, 129, 189, 129, 69]
+
+
+def test_a_sheet_may_be_several_times_as_large() -> None:
+    cells = plain(10, 20, 30, 40).reshape(2, 2, 4, 3, 3)
+    small, large = (sheets.sheet(cells, plain(1, 2), plain(7, 8), gutter=1, scale=scale) for scale in (1, 4))
+    assert large.shape == (4 * small.shape[0], 4 * small.shape[1], 3)
+    np.testing.assert_array_equal(large[::4, ::4], small)
+    for scale in (0, -1, 17):
+        with pytest.raises(UserError, match=f"scale is {scale}: 1 to 16 would be right"):
+            sheets.sheet(cells, scale=scale)

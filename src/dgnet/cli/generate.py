@@ -19,7 +19,7 @@ app = tyro.extras.SubcommandApp()
 @app.command
 def grid(
     weights: Positional[Path], out: Positional[Path], structures: tuple[Path, ...], appearances: tuple[Path, ...],
-    device: str = "auto",
+    scale: int = 1, device: str = "auto",
 ) -> int:  # fmt: skip
     """Everyone in everyone's clothes: columns are structures, rows are appearances.
 
@@ -28,6 +28,7 @@ def grid(
         out: picture to write (.png or .jpg)
         structures: images whose pose and place are kept, one column each
         appearances: images whose clothes are worn, one row each
+        scale: how many times as large as the network paints, so that it can be seen
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.images import sheets
@@ -37,18 +38,21 @@ def grid(
     model = load(weights, device)
     cells = model.grid(structures, appearances, as_tensor=True)
     top, left = (Photos(paths, *model.size).all().numpy() for paths in (structures, appearances))
-    sheets.save(out, sheets.sheet(cells.numpy(), top, left))
+    sheets.save(out, sheets.sheet(cells.numpy(), top, left, scale=scale))
     return written(out)
 
 
 @app.command
-def swap(weights: Positional[Path], out: Positional[Path], images: tuple[Path, ...], device: str = "auto") -> int:
+def swap(
+    weights: Positional[Path], out: Positional[Path], images: tuple[Path, ...], scale: int = 1, device: str = "auto"
+) -> int:
     """Pairs of people exchange their clothes: two photos, then both generated, a row a pair.
 
     Args:
         weights: a run folder or model.safetensors
         out: picture to write (.png or .jpg)
         images: photos, two for each pair
+        scale: how many times as large as the network paints, so that it can be seen
         device: auto, cpu, cuda or cuda:N
     """
     import torch
@@ -63,14 +67,14 @@ def swap(weights: Positional[Path], out: Positional[Path], images: tuple[Path, .
     a, b = images[0::2], images[1::2]
     exchanged = model.swap([*a, *b], [*b, *a], as_tensor=True).chunk(2)
     rows = torch.stack([Photos(a, *model.size).all(), Photos(b, *model.size).all(), *exchanged], dim=1)
-    sheets.save(out, sheets.sheet(rows.numpy()))
+    sheets.save(out, sheets.sheet(rows.numpy(), scale=scale))
     return written(out)
 
 
 @app.command
 def interpolate(
     weights: Positional[Path], out: Positional[Path], start: Path, end: Path, of: Literal["appearance", "structure"],
-    fixed: Path | None = None, steps: int = 11, device: str = "auto",
+    fixed: Path | None = None, steps: int = 11, scale: int = 1, device: str = "auto",
 ) -> int:  # fmt: skip
     """From one photo to another in a few steps: a strip (.png, .jpg) or an animation (.gif).
 
@@ -82,6 +86,7 @@ def interpolate(
         of: which code moves; the other stays that of `fixed`
         fixed: photo that gives the code that stays; by default `start`
         steps: pictures from start to end
+        scale: how many times as large as the network paints, so that it can be seen
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.images import sheets
@@ -89,9 +94,9 @@ def interpolate(
 
     strip = load(weights, device).interpolate(start, end, of, fixed=fixed, steps=steps, as_tensor=True).numpy()
     if out.suffix.lower() == ".gif":
-        sheets.animate(out, strip)
+        sheets.animate(out, strip, scale=scale)
     else:
-        sheets.save(out, sheets.sheet(strip))
+        sheets.save(out, sheets.sheet(strip, scale=scale))
     return written(out)
 
 

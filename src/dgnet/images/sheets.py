@@ -16,6 +16,7 @@ from PIL import Image
 
 from dgnet.errors import UserError
 from dgnet.files import replacing
+from dgnet.images.decode import resize
 from dgnet.pixels import Pixels
 
 Cell = Pixels | str | None
@@ -25,6 +26,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
+MOST_SCALE = 16
 PAGE = 960  # width of a figure in CSS pixels
 
 
@@ -36,27 +38,35 @@ def save(path: Path, pixels: Pixels) -> None:
         Image.fromarray(pixels).save(part, **FORMATS[path.suffix.lower()])
 
 
-def animate(path: Path, strips: Pixels, milliseconds: int = 90) -> None:
+def animate(path: Path, strips: Pixels, milliseconds: int = 90, scale: int = 1) -> None:
     """Write interpolations [N, K, H, W, 3] as a GIF that runs there and back for ever, the N of them side by side."""
     if path.suffix.lower() != ".gif":
         raise UserError(f"{path}: animations are written as .gif")
-    frames = [Image.fromarray(sheet(strips[None, :, k])) for k in range(strips.shape[1])]
+    frames = [Image.fromarray(sheet(strips[None, :, k], scale=scale)) for k in range(strips.shape[1])]
     with replacing(path) as part:
         frames[0].save(
             part, format="GIF", save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=milliseconds, loop=0
         )
 
 
-def sheet(cells: Pixels, top: Pixels | None = None, left: Pixels | None = None, gutter: int = 2) -> Pixels:
-    """Pictures [R, C, H, W, 3] as one on white; sources `top` [C, H, W, 3] and `left` [R, H, W, 3] on the margin."""
+def sheet(
+    cells: Pixels, top: Pixels | None = None, left: Pixels | None = None, gutter: int = 2, scale: int = 1
+) -> Pixels:
+    """Pictures [R, C, H, W, 3] as one on white; sources `top` [C, H, W, 3] and `left` [R, H, W, 3] on the margin.
+
+    All of it `scale` times as large (bicubic). Raises UserError for a scale that cannot be.
+    """
+    if not 1 <= scale <= MOST_SCALE:
+        raise UserError(f"scale is {scale}: 1 to {MOST_SCALE} would be right")
     rows, columns, height, width, _ = cells.shape
+    height, width, gutter = scale * height, scale * width, scale * gutter
     down = height + 4 * gutter if top is not None else 0
     right = width + 4 * gutter if left is not None else 0
     size = (down + rows * (height + gutter) - gutter, right + columns * (width + gutter) - gutter, 3)
     canvas = np.full(size, 255, np.uint8)
 
     def paste(picture: Pixels, y: int, x: int) -> None:
-        canvas[y : y + height, x : x + width] = picture
+        canvas[y : y + height, x : x + width] = resize(picture, height, width)
 
     for j in range(rows):
         if left is not None:
