@@ -307,6 +307,23 @@ def test_a_table_with_a_damaged_page_serves_the_others(tmp_path: Path, capsys: p
     assert len(Gallery(tmp_path / "g")) == len(gallery)
 
 
+def test_a_table_that_was_cut_serves_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "g", changes=40)
+    wanted = {match.name: match.score for match in Gallery(tmp_path / "g").search(torch.ones(8), top=10**6)}
+    table = tmp_path / "g" / TABLE
+    os.truncate(table, table.stat().st_size * 3 // 4)
+    gallery, told = damaged(tmp_path / "g", capsys)
+    found = {match.name: match.score for match in gallery.search(torch.ones(8), top=10**6)}
+    assert 100 < len(found) < 800
+    assert found.items() <= wanted.items()
+    assert "the rest is served" in told
+    with pytest.raises(UserError, match="`dgnet gallery compact` keeps what can be read"):
+        gallery.add(*processes.entries_of(50))
+    gallery.compact()
+    assert gallery.add(*processes.entries_of(50)) == len(found) + 20
+    assert Gallery(tmp_path / "g").lost == []
+
+
 @pytest.mark.parametrize("content", [b"", b"no table", b"SQLite format 3\0" + b"\xee" * 5000])
 def test_a_table_that_is_none_is_one_line(content: bytes, tmp_path: Path) -> None:
     made(tmp_path / "g", changes=1)

@@ -306,13 +306,35 @@ def _connection(table: Path, *, create: bool = False) -> Iterator[sqlite3.Connec
     """A connection that ends with the block. Not in WAL mode: a gallery may lie on a share, or be read only."""
     mode = "rwc" if create else "rw" if os.access(table, os.W_OK) else "ro"
     db = sqlite3.connect(f"{table.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT, isolation_level=None)
-    db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")  # damage is told by checksums
     try:
         if create:
             db.execute("PRAGMA synchronous = EXTRA")  # a commit that has returned survives a loss of power
+        elif _refused(db):
+            db.close()
+            db = _filled_up(table)
+        db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")  # damage is told by checksums
         yield db
     finally:
         db.close()
+
+
+def _refused(db: sqlite3.Connection) -> bool:
+    """Whether SQLite will read nothing of a table: so it does where the file is shorter than it says."""
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        return "malformed" in str(error)
+    return False
+
+
+def _filled_up(table: Path) -> sqlite3.Connection:
+    """The table in memory, as long as its head says (SQLite's file format, section 1.3): what was cut off is zeros."""
+    data = table.read_bytes()
+    page, pages = int.from_bytes(data[16:18]), int.from_bytes(data[28:32])
+    size = min((65536 if page == 1 else page) * pages, 2 * len(data) + 2**20)  # the head may be damaged, too
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.deserialize(data.ljust(size, b"\0"))
+    return db
 
 
 @contextmanager
