@@ -6,12 +6,15 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from command import code_of
 
 from dgnet import demo as stages
+from dgnet.evaluate.results import load_results
 from dgnet.train import logs
 from dgnet.train.step import JointStep
 
@@ -82,6 +85,40 @@ def test_stopped_continued_and_called_again(
     monkeypatch.setattr(stages, "train_joint", refused)
     assert code_of("demo", folder, *SMALLEST) == 0
     assert contents(folder) == before
+
+
+def test_a_control_says_what_generated_images_are_worth(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(finished, folder)
+    assert "Whether generated images helped, these figures cannot say" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert code_of("demo", folder, *SMALLEST, "--control") == 0
+    lines = logs.read(folder / "control" / "log.jsonl")
+    assert len(lines) == 4
+    assert not any(line["weights"].get(name) for line in lines for name in ("primary", "fine_grained"))
+    control, ours = (load_results(folder / f"evaluation-{name}.json") for name in ("control-alpha0", "DG-Net-alpha0.5"))
+    change = 100 * (ours.mAP_standard - control.mAP_standard)
+    for told in (capsys.readouterr().out, (folder / "report.html").read_text()):
+        assert f"without learning from generated images: mAP {change:+.2f} [" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("difference", "says"), [(0.1, "generated images helped"), (-0.1, "did harm"), (0.0, "could not undo")]
+)
+def test_the_verdict_is_that_of_the_interval(difference: float, says: str) -> None:
+    chance = np.random.default_rng(0).normal(0, 0.1, 200)
+    ours, control = (
+        SimpleNamespace(
+            provenance={"labels": "x"},
+            divisor="all",
+            first_hit=np.ones(200),
+            per_query=lambda mean=mean: {"mAP_standard": mean},
+        )
+        for mean in (0.5 + difference + chance - chance.mean(), np.full(200, 0.5))
+    )
+    assert says in stages.verdict(ours, control)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

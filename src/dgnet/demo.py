@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from dgnet import console
 from dgnet.config import Config, to_yaml
@@ -13,8 +17,10 @@ from dgnet.datasets.records import Dataset
 from dgnet.device import device_named
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
+from dgnet.evaluate.compare import difference
 from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.protocol import evaluate_network, features
+from dgnet.evaluate.results import Results
 from dgnet.generate.quality import swap_quality
 from dgnet.models.dgnet import DGNet
 from dgnet.report.page import Report, write_report
@@ -23,14 +29,27 @@ from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import require_fitting, train_joint
 from dgnet.train.logs import read as read_log
 from dgnet.train.run import require_same
-from dgnet.weights.files import Loaded, load_joint, load_teacher
+from dgnet.weights.files import Kind, Loaded, load_any, load_joint, load_teacher
 
 
-def demo(folder: Path, config: Config, *, identities: int = 150, test_identities: int = 30) -> Path | None:
+class Stage(NamedTuple):
+    """A training of the demo: what it leaves behind, and how it is done."""
+
+    file: Path
+    kind: Kind
+    config: Config
+    train: Callable[..., Path | None]
+
+
+def demo(
+    folder: Path, config: Config, *, identities: int = 150, test_identities: int = 30, control: bool = False
+) -> Path | None:
     """Make everything below `folder`; finished stages are kept. Returns the report's path, or None if it was stopped.
 
-    The data are `identities` synthetic people, of whom `test_identities` are held out from all training. Raises
-    `UserError` where a stage that is kept was made with other settings: the report would state what was never trained.
+    The data are `identities` synthetic people, of whom `test_identities` are held out from all training. With
+    `control`, a second DG-Net is trained for as long, from the same start, that learns nothing from generated images:
+    only the difference to it says what these are worth. Raises `UserError` where a stage that is kept was made with
+    other settings: the report would state what was never trained.
     """
     if config.model.appearance.weights == "teacher":
         require_fitting(config.model.appearance, config.teacher)
@@ -44,22 +63,24 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     dataset = read_dataset(people)
 
     teacher, model = folder / "teacher" / "teacher.safetensors", folder / "joint" / "model.safetensors"
-    if teacher.exists():
-        require_same(teacher.parent, config, dataset, "teacher")
-    if model.exists():
-        require_same(model.parent, config, dataset, "joint")
-    if not teacher.exists() and not _trained(
-        train_baseline(config, dataset, teacher.parent, device, resume=_begun(teacher))
-    ):
-        return None
-    if not model.exists() and not _trained(
-        train_joint(config, dataset, model.parent, [teacher], device, resume=_begun(model))
-    ):
-        return None
+    unaided, without = folder / "control" / "model.safetensors", _without_generated(config)
+    stages = [
+        Stage(teacher, "teacher", config, partial(train_baseline, config, dataset, teacher.parent, device)),
+        Stage(model, "joint", config, partial(train_joint, config, dataset, model.parent, [teacher], device)),
+    ]
+    if control:
+        control_run = partial(train_joint, without, dataset, unaided.parent, [teacher], device)
+        stages.append(Stage(unaided, "joint", without, control_run))
+    for stage in stages:
+        if stage.file.exists():
+            require_same(stage.file.parent, stage.config, dataset, stage.kind)
+    for file, *_, train in stages:
+        if not file.exists() and train(resume=(file.parent / "config.yaml").exists()) is None:
+            return None
 
     loaded, alone = load_joint(model, device), load_teacher(teacher, device)
-    for file, kept in ((model, loaded), (teacher, alone)):
-        if kept.identities != dataset.train.people.tolist():
+    for file, *_ in stages:
+        if load_any(file, device).identities != dataset.train.people.tolist():
             raise UserError(f"{file}: trained on other people than those in {people}; remove {file.parent}, too")
     found = features(loaded.net, config, dataset, device)
     protocol = {"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor}
@@ -67,7 +88,14 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
         found, config.evaluate.alphas, name="DG-Net", provenance={"weights": loaded.hash}, **protocol
     )
     theirs = evaluate_network(alone.net, config, dataset, device, name="teacher", provenance={"weights": alone.hash})
-    for result in (*theirs, *ours):
+    rows, verdicts = [*theirs, *ours], [UNDECIDED]
+    if control:
+        kept = load_joint(unaided, device)  # its fine-grained half was never trained: alpha 0 leaves it out
+        rows += evaluate_network(
+            kept.net, config, dataset, device, name="control", alphas=[0.0], provenance={"weights": kept.hash}
+        )
+        verdicts = [verdict(ours[0], rows[-1])]
+    for result in rows:
         result.save(folder / f"evaluation-{result.name.replace(', alpha ', '-alpha')}.json")
 
     quality, examples = swap_quality(loaded.net, dataset.query, factors)
@@ -77,8 +105,9 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
         title="DG-Net on synthetic people",
         config=to_yaml(config),
         facts=_facts(dataset, loaded, time.monotonic() - began),
-        results={result.name: result.figures() for result in (*theirs, *ours)},
-        intervals={result.name: result.intervals for result in (*theirs, *ours)},
+        results={result.name: result.figures() for result in rows},
+        intervals={result.name: result.intervals for result in rows},
+        verdicts=verdicts,
         quality=quality,
         swaps=examples,
         grid=pictures.grid,
@@ -97,6 +126,33 @@ def demo(folder: Path, config: Config, *, identities: int = 150, test_identities
     return path
 
 
+UNDECIDED = (
+    "Whether generated images helped, these figures cannot say: DG-Net was also trained longer than the teacher. "
+    "`dgnet demo --control` trains a DG-Net as long that learns nothing from them."
+)
+
+
+def verdict(ours: Results, control: Results) -> str:
+    """What the paired difference to the control says, in a sentence or two."""
+    change = difference([control], [ours])
+    assert change is not None, "the same queries"
+    if change.low > 0:
+        said = "here generated images helped"
+    elif change.high < 0:
+        said = "here generated images did harm"
+    else:
+        said = "no difference that other queries could not undo"
+    return (
+        f"DG-Net over the control, trained as long but without learning from generated images: mAP {change.said}, "
+        f"95 %: {said}. One training each: other seeds may decide otherwise."
+    )
+
+
+def _without_generated(config: Config) -> Config:
+    """The control's: the generator trains, and teaches the re-ID network nothing."""
+    return replace(config, loss=replace(config.loss, teacher=0.0))
+
+
 def _facts(dataset: Dataset, loaded: Loaded[DGNet], seconds: float) -> dict[str, str]:
     splits = ", ".join(f"{len(split)} {name.replace('_', '-')}" for name, split in dataset.splits.items())
     return {
@@ -113,14 +169,8 @@ def _last_screen(report: Report, path: Path) -> None:
     columns = list(next(iter(figures.values())))
     rows = [[name, *(f"{100 * row[c]:.1f}" for c in columns)] for name, row in figures.items()]
     console.stdout.print(console.table("held-out people, %", ["", *columns], rows))
+    for sentence in report.verdicts:
+        console.stdout.print(sentence, end="\n\n")
     rows = [[name, f"{row['PSNR']:.2f}", f"{row['SSIM']:.3f}"] for name, row in report.quality.items()]
     console.stdout.print(console.table("swaps against their ground truth", ["", "PSNR (dB)", "SSIM"], rows))
     console.stdout.print(f"report: {path}")
-
-
-def _trained(file: Path | None) -> bool:
-    return file is not None
-
-
-def _begun(file: Path) -> bool:
-    return (file.parent / "config.yaml").exists()

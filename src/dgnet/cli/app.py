@@ -45,6 +45,7 @@ def demo(
     overrides: Positional[tuple[str, ...]] = (),
     identities: int = 150,
     test_identities: int = 30,
+    control: bool = False,
 ) -> int:
     """The whole method in minutes: draw people, train the teacher and DG-Net, evaluate, write a report.
 
@@ -53,12 +54,14 @@ def demo(
         overrides: changes to the preset `demo`, such as train.iterations=50
         identities: people to draw
         test_identities: of these, held out from training
+        control: also train a DG-Net as long that learns nothing from generated images, and say what these are worth
     """
     from dgnet import config as configuration
     from dgnet.demo import demo as run
 
     chosen = configuration.load("demo", overrides)
-    return 0 if run(folder, chosen, identities=identities, test_identities=test_identities) else INTERRUPTED
+    made = run(folder, chosen, identities=identities, test_identities=test_identities, control=control)
+    return 0 if made else INTERRUPTED
 
 
 @app.command(name="config")

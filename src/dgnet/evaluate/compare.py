@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.table import Table
@@ -56,7 +57,7 @@ def compare(runs: Sequence[Results], names: Sequence[str] = (), *, draws: int = 
     shown = [*[key for key in keys if key.startswith("rank")][:1], "mAP_standard"]
     rows = [_row(run, name, shown) for run, name in zip(runs, called, strict=True)]
     for row, run in zip(rows[1:], runs[1:], strict=True):
-        row[-1] = _difference([runs[0]], [run], draws, seed)
+        row[-1] = _said([runs[0]], [run], draws, seed)
     heads = ["", *(label(key) for key in shown), "95 %", "mAP against the first"]
     tables = [console.table("side by side, %", heads, rows, plain=True)]
     groups: dict[str, list[Results]] = defaultdict(list)
@@ -85,21 +86,44 @@ def _group_row(
         spread = f" ± {percent(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
         return f"{percent(float(np.mean(values)))}{spread}"
 
-    change = "" if group is first else _difference(first, group, draws, seed)
+    change = "" if group is first else _said(first, group, draws, seed)
     return [f"{name} ({len(group)})", *map(cell, keys), change]
 
 
-def _difference(first: Sequence[Results], other: Sequence[Results], draws: int, seed: int) -> str:
-    """Of the mean mAP over two groups on the same queries, with its paired interval; empty where they differ."""
+class Difference(NamedTuple):
+    """Between two groups of evaluations, in mean average precision (shares), with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def said(self) -> str:
+        """In points of per cent: +0.82 [-0.70, +2.32]."""
+        return f"{100 * self.mean:+.2f} [{100 * self.low:+.2f}, {100 * self.high:+.2f}]"
+
+
+def difference(
+    first: Sequence[Results], other: Sequence[Results], *, draws: int = 1000, seed: int = 0
+) -> Difference | None:
+    """By how much the mean mAP (standard) of `other` is above that of `first`, with its paired bootstrap interval.
+
+    Queries are drawn with replacement, the same for all; None where the evaluations have not the same queries.
+    """
     every = [*first, *other]
     labels = {run.provenance.get("labels") for run in every}
     if None in labels or len(labels) > 1 or len({run.divisor for run in every}) > 1:
-        return ""
+        return None
     if not all(np.array_equal(run.first_hit > 0, every[0].first_hit > 0) for run in every):
-        return ""
+        return None
     after, before = (np.mean([run.per_query()["mAP_standard"] for run in runs], axis=0) for runs in (other, first))
     low, high = bootstrap({"change": after - before}, draws=draws, seed=seed)["change"]
-    return f"{100 * (after - before).mean():+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return Difference(float((after - before).mean()), low, high)
+
+
+def _said(first: Sequence[Results], other: Sequence[Results], draws: int, seed: int) -> str:
+    change = difference(first, other, draws=draws, seed=seed)
+    return change.said if change else ""
 
 
 def _differing(runs: Sequence[Results], names: Sequence[str]) -> Table | None:
