@@ -36,10 +36,11 @@ from dgnet.images.pieces import Piece
 from dgnet.models.dgnet import Codes, DGNet
 from dgnet.models.heads import Head
 from dgnet.retrieval import decision
+from dgnet.retrieval.centralise import centralised, typical_structures
 from dgnet.retrieval.decision import Same, Threshold, judged
 from dgnet.retrieval.exact import best
 from dgnet.retrieval.explain import Explanation, explain
-from dgnet.retrieval.features import extract
+from dgnet.retrieval.features import extract, parts_of
 from dgnet.retrieval.matches import Match
 from dgnet.retrieval.scores import unit, weigh
 from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
@@ -205,16 +206,17 @@ class Model:
 
     # Recognise
 
-    def embed(self, images: OneOrMore, *, parts: bool = False) -> Tensor:
+    def embed(self, images: OneOrMore, *, parts: bool = False, centralise: int = 0) -> Tensor:
         """Features of photos: float32 [N, D] on the CPU, rows of length 1.
 
         The dot product of two of them is their likeness, and ranks a gallery as the first row of the evaluation's
         table does: the halves of the feature are weighed by the configuration's first alpha, and mirror images are seen
         too. With `parts`, the halves as they are, each of length 1, side by side: what `dgnet evaluate` weighs by
-        alpha itself (a model with a single head gives the same either way).
+        alpha itself (a model with a single head gives the same either way). With `centralise` a photo's feature is the
+        sum of its own and those of its appearance painted on so many typical structures: slower by as many times.
 
         Raises:
-            UserError: something given is no photo.
+            UserError: something given is no photo; to centralise, a model without generator or typical structures.
 
         Example:
             >>> features = model.embed(["anna.jpg", "carl.jpg"])
@@ -225,7 +227,8 @@ class Model:
         photos = Photos(images, *self.size)
         if not len(photos):
             return torch.empty(0, self._width if parts else self.dimensions)
-        found = extract(self.net, photos, self.config.evaluate.batch)
+        seen_by = centralised(self.net, centralise)
+        found = extract(seen_by, photos, self.config.evaluate.batch, parts=parts_of(self.net))
         return found if parts else unit(weigh(found, self._alpha, 0.5), 1)
 
     def embed_boxes(self, frame: Photo, boxes: Any, *, parts: bool = False) -> Tensor:
@@ -605,8 +608,21 @@ class Model:
 
     # Keep
 
-    def save(self, path: str | Path) -> Path:
+    def add_structures(self, images: OneOrMore, count: int = 8) -> None:
+        """Keep `count` typical structures of these photos, by which `embed` can centralise; `save` writes them, too.
+
+        A training keeps those of its own photos; imported and old models have none.
+
+        Raises:
+            UserError: fewer photos than `count`; a teacher.
+        """
+        net = self._generator("paint typical structures")
+        net.typical = typical_structures(net, Photos(images, *self.size), count)
+
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write the weights, with all that `load` needs and the threshold, to a `.safetensors` file; all or nothing.
+
+        With `half`, in half precision: half as large, and features and pictures differ by roundings.
 
         Raises:
             UserError: another ending, or a place that cannot be written.
@@ -615,11 +631,14 @@ class Model:
         if path.suffix != ".safetensors":
             raise UserError(f"{path}: weights are written as .safetensors")
         kept = self._threshold
-        if kept is not None and kept.model != fingerprint(self.net, self.config):
-            console.warn(f"{path}: written without a threshold, which was calibrated with other weights")
+        if kept is not None and (half or kept.model != fingerprint(self.net, self.config)):
+            which = "these before they were rounded" if half else "other weights"
+            console.warn(f"{path}: written without a threshold, which was calibrated with {which}")
             kept = None
         threshold = None if kept is None else kept.to_dict()
-        save_model(path, self.net, self.config, "joint" if self.generates else "teacher", self.identities, threshold)
+        save_model(
+            path, self.net, self.config, "joint" if self.generates else "teacher", self.identities, threshold, half=half
+        )
         return path
 
     def _generator(self, what: str) -> DGNet:

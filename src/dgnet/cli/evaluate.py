@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,8 @@ def evaluate(
     multi_query: Literal["mean", "max"] | None = None,
     rerank: bool = False,
     expand: int = 0,
+    centralise: int = 0,
+    neighbours: int = 0,
     verification: bool = False,
     camera_pairs: bool = False,
     ignore_cameras: bool = False,
@@ -64,6 +67,8 @@ def evaluate(
         multi_query: pool the features of all images of the query's identity and camera
         rerank: k-reciprocal re-ranking
         expand: average query expansion with so many answers
+        centralise: add to each feature those of its appearance on so many typical structures, and say what that gains
+        neighbours: add to each feature those of its mutual neighbours, among so many nearest
         verification: also ROC figures of pairs
         camera_pairs: also a table per pair of cameras
         ignore_cameras: count answers by the query's own camera, too: for data with one camera
@@ -76,17 +81,15 @@ def evaluate(
         device: auto (the default), cpu, cuda or cuda:N
     """
     reading: dict[str, Any] = {
-        "--layout": layout,
-        "--holdout": holdout is not None,
-        "--no-flip": not flip,
-        "--cache": cache,
-        "--data": data,
-    }
-    reading |= {"--on-unreadable": on_unreadable == "skip"}
-    scoring: dict[str, Any] = {"--alphas": alphas, "--ranks": ranks, "--divisor": divisor, "--multi-query": multi_query}
-    scoring |= {"--rerank": rerank, "--expand": expand, "--verification": verification, "--camera-pairs": camera_pairs}
-    scoring |= {"--ignore-cameras": ignore_cameras, "--metric": metric != "cosine", "--json": json}
-    scoring |= {"--save-features": save_features}
+        "--layout": layout, "--holdout": holdout is not None, "--no-flip": not flip, "--cache": cache, "--data": data,
+        "--centralise": centralise, "--on-unreadable": on_unreadable == "skip",
+    }  # fmt: skip
+    scoring: dict[str, Any] = {
+        "--alphas": alphas, "--ranks": ranks, "--divisor": divisor, "--multi-query": multi_query, "--rerank": rerank,
+        "--expand": expand, "--neighbours": neighbours, "--verification": verification, "--camera-pairs": camera_pairs,
+        "--ignore-cameras": ignore_cameras, "--metric": metric != "cosine", "--json": json,
+        "--save-features": save_features,
+    }  # fmt: skip
     reliance = {"--clothes-reliance": clothes_reliance, "--reliance-images": reliance_images}
     if compare:
         scoring |= reliance
@@ -117,19 +120,27 @@ def evaluate(
     from dgnet.retrieval.rerank import ReRanking
 
     options: dict[str, Any] = {
-        "metric": metric, "multi_query": multi_query, "expand": expand, "verification": verification,
-        "camera_pairs": camera_pairs, "ignore_cameras": ignore_cameras, "reranking": ReRanking() if rerank else None,
+        "metric": metric, "multi_query": multi_query, "expand": expand, "neighbours": neighbours,
+        "verification": verification, "camera_pairs": camera_pairs, "ignore_cameras": ignore_cameras,
+        "reranking": ReRanking() if rerank else None,
     }  # fmt: skip
     options |= {key: value for key, value in {"ranks": ranks, "divisor": divisor}.items() if value}
     if features is not None:
         results = _of_features(features, alphas, save_features, device, options)
+        plain = _of_features(features, alphas, None, device, options | {"neighbours": 0}) if neighbours else []
     else:
         from dgnet.evaluate.protocol import Reading
         from dgnet.model import load
 
         model = load(weights[0], device or "auto")
-        options |= {"reading": Reading(flip, cache, on_unreadable), "alphas": alphas, "save_features": save_features}
-        results = model.evaluate(data, layout or "auto", holdout=holdout, **options)
+        options |= {"alphas": alphas, "save_features": save_features}
+        seen = Reading(flip, cache, on_unreadable)
+
+        def scored(seen: Reading, **changed: Any) -> list[Results]:
+            return model.evaluate(data, layout or "auto", holdout=holdout, reading=seen, **options | changed)
+
+        results = scored(replace(seen, centralise=centralise))
+        plain = scored(seen, neighbours=0, save_features=None) if centralise or neighbours else []
     told = None
     if clothes_reliance is not None:
         told = _reliance(model, clothes_reliance, _queries(model, data, layout, holdout), reliance_images)
@@ -140,6 +151,8 @@ def evaluate(
             console.stdout.print(result.camera_table())
     if told is not None:
         console.stdout.print(told.table())
+    for before, after in zip(plain, results, strict=False):
+        console.stdout.print(_gain(before, after))
     if json is not None:
         from dgnet.evaluate.results import save_all
 
@@ -202,6 +215,15 @@ def _reliance_of_features(features: Path, images: Path, json: Path | None) -> in
             told = found.figures() | {"per_image": found.images.tolist()}
             part.write_text(dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _gain(before: Results, after: Results) -> str:
+    """What centralisation changed, on the very same queries."""
+    from dgnet.evaluate.compare import difference
+
+    change = difference([before], [after])
+    said = "not comparable" if change is None else f"mAP {change.said}"
+    return f"{after.name}: centralised over plain features: {said} (95 %, paired over the queries)"
 
 
 def _compare(files: tuple[Path, ...], names: tuple[str, ...]) -> int:

@@ -38,6 +38,7 @@ def evaluate(
     divisor: Literal["all", "valid"] = "all",
     multi_query: Literal["mean", "max"] | None = None,
     expand: int = 0,
+    neighbours: int = 0,
     reranking: ReRanking | None = None,
     verification: bool = False,
     camera_pairs: bool = False,
@@ -59,7 +60,8 @@ def evaluate(
     divisor: means over `all` queries, one without a correct answer counting 0 (as the published code of DG-Net), or
         over the `valid` ones, those with a correct answer (as most toolkits).
     multi_query: pool the features of all images of the query's identity and camera (see `pool_queries`).
-    expand: average query expansion with that many answers; reranking: k-reciprocal re-ranking. Both see no labels.
+    expand: average query expansion with that many answers; neighbours: centralisation by that many mutual neighbours
+        (see `Prepared.drawn_together`); reranking: k-reciprocal re-ranking. None of them sees labels.
     verification, camera_pairs: also these tables; each costs about one more pass.
     ignore_cameras: count answers by the query's own camera, too: for data with one camera.
     draws, seed: of the bootstrap intervals; 0 draws for none.
@@ -87,6 +89,8 @@ def evaluate(
     prepared = prepare(asked, Comparison(alpha, metric), device=device, block=block)
     if multi_query is not None:
         prepared = prepared.pooled(multi_query)
+    if neighbours:
+        prepared = prepared.drawn_together(neighbours)
     if expand:
         prepared = prepared.expanded(expand)
     scores: Scores = prepared.scores()
@@ -118,6 +122,7 @@ def evaluate(
             "metric": metric,
             "multi_query": multi_query,
             "expand": expand,
+            "neighbours": neighbours,
             "reranking": None if reranking is None else asdict(reranking),
             "same camera": "kept (as asked)" if ignore_cameras else _same_camera_rule(query, gallery),
             "ties": "lower gallery index first",

@@ -22,9 +22,10 @@ from dgnet.images.store import ImageStore
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 from dgnet.retrieval import feature_sets
+from dgnet.retrieval.centralise import centralised
 from dgnet.retrieval.decision import Threshold
 from dgnet.retrieval.feature_sets import Features, FeatureSet
-from dgnet.retrieval.features import extract
+from dgnet.retrieval.features import extract, parts_of
 from dgnet.retrieval.scores import unit, weigh
 
 
@@ -38,6 +39,8 @@ class Reading:
     """Folder for decoded photos; none: they are kept in memory."""
     on_unreadable: Literal["error", "skip"] = "error"
     """Stop at photos that cannot be read, or name them and go on without them."""
+    centralise: int = 0
+    """On how many typical structures a photo's appearance is painted, whose features are added to its own."""
 
 
 PLAIN = Reading()
@@ -95,12 +98,16 @@ def features(
     """Features of query, gallery and any multi-query images. Raises `UserError` if one of the first two is missing."""
     dataset.require("query", "gallery")
 
+    seen_by = centralised(net, reading.centralise)
+
     def of(split: Split) -> Features:
         data = config.data
         store = ImageStore(split.paths, data.height, data.width, reading.cache, reading.on_unreadable)
         kept = split.subset(store.kept)
         return Features(
-            extract(net, store, config.evaluate.batch, device, reading.flip), kept.identities, kept.left_out_by
+            extract(seen_by, store, config.evaluate.batch, device, reading.flip, parts_of(net)),
+            kept.identities,
+            kept.left_out_by,
         )
 
     many = dataset.multi_query
@@ -148,4 +155,5 @@ def warn_of_acquaintances(dataset: Dataset, trained_on: Config, identities: Sequ
 
 
 def _views(reading: Reading) -> str:
-    return "image and mirror image" if reading.flip else "image"
+    views = "image and mirror image" if reading.flip else "image"
+    return f"{views}, each centralised on {reading.centralise} structures" if reading.centralise else views

@@ -73,7 +73,7 @@ def interpolate_structure(
 
 
 def structure_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
-    """s of photos [N, H, W, 3]: [N, C, H / 4, W / 4], where the network is. Edges have no noise in use."""
+    """s of photos [N, H, W, 3]: [N, C, H / d, W / d], where the network is. Edges have no noise in use."""
     with frozen(net), torch.inference_mode():
         parts = (normalise(part.to(_device(net))) for part in torch.split(photos, batch))
         return torch.cat([net.structure(net.structure_of(x)) for x in parts])
@@ -87,13 +87,13 @@ def appearance_codes(net: DGNet, photos: Tensor, batch: int = BATCH) -> Tensor:
 
 
 def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH) -> Tensor:
-    """Pictures of codes [N, C, H / 4, W / 4] and [N, code]: uint8 [N, H, W, 3] on the CPU.
+    """Pictures of codes [N, C, H / d, W / d] and [N, code]: uint8 [N, H, W, 3] on the CPU.
 
     Raises:
         UserError: a picture that is not a number everywhere, which no file of bytes could tell from a black one.
     """
     if not len(structure):
-        return torch.empty(0, 4 * structure.shape[2], 4 * structure.shape[3], 3, dtype=torch.uint8)
+        return torch.empty(0, *(net.downsampling * side for side in structure.shape[2:]), 3, dtype=torch.uint8)
     drawn: list[Tensor] = []
     with frozen(net), torch.inference_mode():
         for s, f in zip(torch.split(structure, batch), torch.split(appearance, batch), strict=True):

@@ -33,6 +33,9 @@ class DGNet(nn.Module):
         model, size = config.model, (config.data.height, config.data.width)
         self.classes = classes
         self.structure_input = model.structure.input
+        self.downsampling = model.structure.downsampling
+        self.typical: Tensor | None = None
+        """What E_s sees of some typical photos [K, 1, H, W], by which features are centralised; no part of training."""
         self.structure = StructureEncoder(
             model.structure.width,
             model.structure.residual_blocks,

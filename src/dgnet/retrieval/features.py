@@ -16,6 +16,11 @@ from dgnet.models.layers import frozen
 from dgnet.retrieval.scores import unit
 
 
+def parts_of(net: nn.Module) -> int:
+    """Of how many parts of length 1 a network's feature consists: the heads of a `DGNet`, else 1."""
+    return len(net.appearance.heads) if isinstance(net, DGNet) else 1
+
+
 def extract(
     net: nn.Module,
     images: Images,
@@ -36,7 +41,7 @@ def extract(
         batch: images per forward pass; it does not change the features.
         device: where the network is; by default where its weights are.
         flip: whether the mirror image is seen too.
-        parts: into how many parts of equal width a feature is cut; by default the heads of a `DGNet`, else 1.
+        parts: into how many parts of equal width a feature is cut; by default `parts_of(net)`.
 
     Raises:
         UserError: a feature with NaN or infinity, naming its image.
@@ -45,7 +50,7 @@ def extract(
     if device is None:
         device = next((weight.device for weight in net.parameters()), torch.device("cpu"))
     if parts is None:
-        parts = len(net.appearance.heads) if isinstance(net, DGNet) else 1
+        parts = parts_of(net)
 
     done = []
     at_once = len(images) <= batch

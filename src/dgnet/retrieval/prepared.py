@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from dgnet.errors import UserError
 from dgnet.retrieval.feature_sets import Features, FeatureSet, pool_queries
@@ -100,6 +102,39 @@ class Prepared:
         if self.how.metric == "cosine":
             query = unit(query, self.how.halves)
         return replace(self, features=replace(self.features, query=replace(self.query, features=query)))
+
+    def drawn_together(self, count: int) -> Prepared:
+        """Neighbour centralisation (Yuan et al., CVPR 2025): to each feature those of its mutual neighbours are added.
+
+        Among all queries and entries together, two are mutual neighbours where each is one of the other's `count`
+        nearest. Labels are not looked at; the test is seen as a whole, as in re-ranking. For `cosine` the sum is
+        brought back to unit length. Raises UserError for a count beyond the others.
+        """
+        query, gallery = self.query.tensor().to(self.gallery.tensor()), self.gallery.tensor()
+        everyone = torch.cat([query, gallery])
+        if not 1 <= count < len(everyone):
+            raise UserError(f"{count} neighbours: 1 to {len(everyone) - 1} (all others) would be right")
+        crowd = Features(everyone, np.zeros(len(everyone), np.int64), np.zeros(len(everyone), np.int64))
+        scores = replace(self, features=FeatureSet(crowd, crowd)).scores()
+
+        def best(start: int, stop: int) -> Tensor:
+            found = rows(scores, start, stop)
+            found[torch.arange(stop - start), torch.arange(start, stop)] = -torch.inf  # nobody is their own neighbour
+            return nearest(scores, count, start, found)
+
+        near = torch.cat(over_blocks(scores, self.block, best))  # [N, count]
+        mine = torch.arange(len(everyone), device=near.device).view(-1, 1)
+        total = everyone.clone()
+        for other in near.unbind(1):
+            mutual = (near[other] == mine).any(1, keepdim=True)
+            total += everyone[other] * mutual
+        if self.how.metric == "cosine":
+            total = unit(total, self.how.halves)
+        query, gallery = total[: len(self.query)], total[len(self.query) :]
+        drawn = replace(
+            self.features, query=replace(self.query, features=query), gallery=replace(self.gallery, features=gallery)
+        )
+        return replace(self, features=drawn)
 
 
 def prepare(

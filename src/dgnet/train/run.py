@@ -27,6 +27,7 @@ from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
+from dgnet.retrieval.centralise import typical_structures
 from dgnet.train import checkpoint, distributed
 from dgnet.train.chance import seed_of
 from dgnet.train.loop import CHECKPOINTS, Loop, Plan
@@ -47,6 +48,8 @@ SECTIONS: dict[files.Kind, tuple[str, ...]] = {
 }
 """Of the configuration: what the numbers of each training depend on."""
 
+
+TYPICAL = 8  # structures of training photos that a model keeps, to centralise features by
 
 Net = TypeVar("Net", Baseline, DGNet)
 Module = TypeVar("Module", bound=nn.Module)
@@ -124,6 +127,9 @@ class Run:
                 return None
             file = self.folder / files.FILE_OF[self.kind]
             if distributed.rank() == 0:
+                if isinstance(loop.result, DGNet):
+                    images = self.photos.images
+                    loop.result.typical = typical_structures(loop.result, images, min(TYPICAL, len(images)))
                 files.save_model(file, loop.result, self.config, self.kind, self.photos.identities)
             distributed.wait()
         return file

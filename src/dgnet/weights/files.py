@@ -34,6 +34,7 @@ Kind = Literal["joint", "teacher"]
 Net = TypeVar("Net", bound=nn.Module)
 T = TypeVar("T")
 
+TYPICAL = "typical_structures"  # a tensor beside the weights: see DGNet.typical
 FILE_OF: dict[Kind, str] = {"joint": "model.safetensors", "teacher": "teacher.safetensors"}  # of a run that is done
 FINISHED = tuple(FILE_OF.values())
 KINDS: dict[Kind, str] = {"joint": f"a DG-Net ({FILE_OF['joint']})", "teacher": f"a teacher ({FILE_OF['teacher']})"}
@@ -62,11 +63,14 @@ def save_model(
     kind: Kind,
     identities: Sequence[int],
     threshold: Mapping[str, Any] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write the weights of `module` for use, with all that is needed to build it again.
 
-    `identities` names the classes in their order (empty: unknown); `threshold` is what it was calibrated to. What stood
-    at `path` stays whole until the new file is safely on disk. Raises `UserError` where it cannot be written.
+    `identities` names the classes in their order (empty: unknown); `threshold` is what it was calibrated to; with
+    `half`, numbers are written in half precision. What stood at `path` stays whole until the new file is safely on
+    disk. Raises `UserError` where it cannot be written.
     """
     about = {
         "format": FORMAT,
@@ -77,6 +81,10 @@ def save_model(
     }
     about |= {} if threshold is None else {"threshold": dict(threshold)}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    if isinstance(module, DGNet) and module.typical is not None:
+        tensors[TYPICAL] = module.typical.cpu().contiguous()
+    if half:
+        tensors = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     try:
         with replacing(Path(path)) as part:
             part.write_bytes(save(tensors, {"dgnet": json.dumps(about)}))  # one entry: several come in random order
@@ -194,14 +202,27 @@ def _load(
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that no tensor can have
         reason = shown(str(error))
         raise UserError(f"{path}: networks as its configuration has them cannot be built: {reason}") from error
+    typical = tensors.pop(TYPICAL, None) if isinstance(net, DGNet) else None
     needed = net.state_dict()
     if wrong := mismatches(needed, tensors):
         raise UserError(f"{path}: {in_words(wrong)}")
     if any(buffer.is_meta for key, buffer in net.named_buffers() if key not in needed):  # computed, and never saved
         with torch.random.fork_rng(devices=[]):
             net = built()
+    if isinstance(net, DGNet) and typical is not None:
+        net.typical = _typical(path, typical, config)
     net.load_state_dict(usable(path, tensors, needed), assign=True)
     return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path), about.threshold)
+
+
+def _typical(path: Path, tensor: Tensor, config: Config) -> Tensor:
+    """The typical structures of a file. Raises `UserError` where they are of another shape, or not finite."""
+    wanted = (1, config.data.height, config.data.width)
+    if tuple(tensor.shape[1:]) != wanted or not tensor.is_floating_point():
+        held = f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+        raise UserError(f"{path}: {TYPICAL} is {held}, not [K, {', '.join(map(str, wanted))}] of floating point")
+    require_finite(path, {TYPICAL: tensor})
+    return tensor
 
 
 def _about(path: Path, metadata: Mapping[str, str]) -> _About:
