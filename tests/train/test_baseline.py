@@ -12,9 +12,7 @@ from safetensors.torch import load_file
 
 from dgnet import cli, config
 from dgnet.config import Config, Train
-from dgnet.datasets.read import read_dataset
 from dgnet.datasets.records import Dataset
-from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.models.layers import BatchNorm2d
 from dgnet.models.teacher import build_baseline
@@ -28,24 +26,6 @@ from dgnet.weights import files
 
 CPU = torch.device("cpu")
 PAIRS = ["teacher.sampling=identity_balanced", "teacher.photos_per_identity=2", "teacher.batch=4"]
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Six people to train on, two cameras, two photos by each."""
-    folder = tmp_path_factory.mktemp("people") / "people"
-    synthesize(
-        folder,
-        identities=8,
-        test_identities=2,
-        cameras=2,
-        images_per_camera=2,
-        distractors=0,
-        junk=0,
-        height=32,
-        width=16,
-    )
-    return read_dataset(folder)
 
 
 def trained(people: Dataset, folder: Path, *overrides: str) -> files.Loaded:

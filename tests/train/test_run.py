@@ -21,7 +21,6 @@ from dgnet import cli, config
 from dgnet.datasets.read import read_dataset
 from dgnet.datasets.records import Dataset
 from dgnet.device import device_named
-from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.models.dgnet import DGNet
 from dgnet.train import checkpoint, logs
@@ -33,24 +32,6 @@ from dgnet.train.step import JointStep
 from dgnet.weights import files
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Six people to train on, two cameras, two photos by each."""
-    folder = tmp_path_factory.mktemp("people") / "people"
-    synthesize(
-        folder,
-        identities=8,
-        test_identities=2,
-        cameras=2,
-        images_per_camera=2,
-        distractors=0,
-        junk=0,
-        height=32,
-        width=16,
-    )
-    return read_dataset(folder)
 
 
 @pytest.fixture(scope="module")
