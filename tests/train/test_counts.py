@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from counting import LATE, Counts, counted
+from counting import LATE, Counts, counted, step_on
 
 RECORDED = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "counts.json").read_text())
 
@@ -35,6 +35,19 @@ def test_nothing_in_the_step_waits_for_the_device(overrides: list[str]) -> None:
     """A number that is asked for on `meta` is an error; a tensor of the host is counted."""
     found = counted(LATE, 2, overrides, "tiny")
     assert (found.from_host, found.to_host) == (0, 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nothing_in_the_step_waits_for_a_gpu() -> None:
+    """What `meta` stands for, with CUDA's own watch on it; the first iteration may wait, to make what lasts."""
+    step, batch = step_on("cuda", "tiny", 4)
+    step(*batch, LATE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(*batch, LATE + 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    step.optimizers.watch.stop(LATE + 1)
 
 
 def test_what_waits_for_the_device_is_counted_or_fails() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +48,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
     ]
 
 
-def two_processes(runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False) -> list[Any]:
-    """What both have trained in the end, each in its `run` (the same one, as a rule)."""
+def start_two(
+    runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False
+) -> list[tuple[Any, Path, Path]]:
+    """Two processes, each with its `run` (the same one, as a rule): process, its output, what it has trained."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,6 +62,12 @@ def two_processes(runs: Sequence[Path], arguments: Arguments, folder: Path, *, s
         output, state = folder / f"output-{number}.txt", folder / f"state-{number}.safetensors"
         given = ["train", "joint", str(run), *arguments]
         started.append((processes.start(processes.rank, given, output, environment, state, same_draws), output, state))
+    return started
+
+
+def two_processes(runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False) -> list[Any]:
+    """What both have trained in the end."""
+    started = start_two(runs, arguments, folder, same_draws=same_draws)
     for process, output, _ in started:
         process.join(processes.PATIENCE)
         assert process.exitcode == 0, output.read_text()
@@ -157,6 +167,24 @@ def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None
     assert moved > 100
     assert not torch.equal(first["erased"], second["erased"])  # each process erases for itself
     assert first["tuned"] == second["tuned"] == alone["tuned"]  # and all tune the same network
+
+
+def test_a_signal_to_one_process_stops_all_of_them_after_the_same_iteration(given: Arguments, tmp_path: Path) -> None:
+    run, endless = tmp_path / "run", [word.replace("iterations=4", "iterations=100000") for word in given]
+    started = start_two([run, run], endless, tmp_path)
+    deadline = time.monotonic() + processes.PATIENCE
+    while not logs.read(run / "log.jsonl"):
+        assert time.monotonic() < deadline
+        assert all(process.is_alive() for process, _, _ in started)
+        time.sleep(0.1)
+    os.kill(started[1][0].pid, signal.SIGTERM)  # the one that neither talks nor saves
+    for process, output, _ in started:
+        process.join(processes.PATIENCE)
+        assert process.exitcode == 130, output.read_text()
+    first, second = (checkpoint.load(state) for _, _, state in started)
+    assert_same_state(first, second)
+    assert checkpoint.load_newest(run / "checkpoints")[1]["iteration"] == first["iteration"] > 0
+    assert f"stopped after iteration {first['iteration']}; go on with: torchrun" in started[0][1].read_text()
 
 
 @pytest.mark.slow
