@@ -134,7 +134,7 @@ class _GroupedStatistics(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        running = (self.running_mean, self.running_var)
         normalised = [
             F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
             for part in (torch.split(x, self.group) if self.group else (x,))
@@ -175,28 +175,23 @@ def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
     """
     learning = [p for p in net.parameters() if p.requires_grad]
     modes = [(module, module.training) for module in net.modules()]
-    norms: list[_NormBase] = [module for module in net.modules() if isinstance(module, _NormBase)]
-    moving = [n for n in norms if batch_statistics and isinstance(n, _BatchNorm) and n.track_running_stats]
-    resting = [norm for norm in norms if norm not in moving]
-    statistics = [(norm, name, tensor) for norm in resting for name, tensor in norm.named_buffers(recurse=False)]
+    norms = [module for module in net.modules() if isinstance(module, _NormBase)]
+    statistics = [(norm, name, tensor) for norm in norms for name, tensor in norm.named_buffers(recurse=False)]
     try:
         for parameter in learning:
             parameter.requires_grad_(False)
         for module, _ in modes:
             module.training = batch_statistics and isinstance(module, _BatchNorm)
-        for moves in moving:
-            moves.track_running_stats = False
         for norm, name, tensor in statistics:
-            # Backward reads them again, when a later pass may have moved the originals.
-            setattr(norm, name, tensor.clone())
+            # Ours need none beside the batch's. Elsewhere copies take whatever moves; backward reads them again, when a
+            # later pass may have moved the originals.
+            setattr(norm, name, None if batch_statistics and isinstance(norm, _GroupedStatistics) else tensor.clone())
         yield
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
-        for moves in moving:
-            moves.track_running_stats = True
         for norm, name, tensor in statistics:
             setattr(norm, name, tensor)
 
