@@ -123,7 +123,7 @@ class Loop(Generic[B]):
                 self.mean.net.load_state_dict(state["mean"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"{path}: written by dgnet {state['version']}, whose networks differ from these") from error
-        # The seed of the data order is each process's own, so of the order only the position is taken.
+        # What the order depends on has been compared above, so of it only the position is taken.
         self.stream.load_state_dict({**self.stream.state_dict(), "next": state["stream"]["next"]})
         self.done = done
         console.notice(f"{self.plan.title}: going on after iteration {self.done} of {self.plan.iterations}")
