@@ -17,7 +17,7 @@ LAYERS = [
     {"models", "losses", "images", "drawn"},
     {"datasets", "weights", "retrieval", "report"},
     {"evaluate", "generate", "gallery"},
-    {"train"},
+    {"train", "export"},
     {"model"},
     {"demo", "run_report", "showcase", "serve"},
     {"cli"},

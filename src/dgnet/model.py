@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from dgnet.errors import UserError
 from dgnet.evaluate import protocol
 from dgnet.evaluate.calibrate import calibrate
 from dgnet.evaluate.results import Results
+from dgnet.export import card as cards
+from dgnet.export.export import Report
 from dgnet.files import expanded, local_file
 from dgnet.gallery.ask import Kept
 from dgnet.gallery.embedding import embedded, left_out
@@ -71,7 +74,7 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
         True
     """
     file = weights_file(source)
-    return Model(load_any(file, device_named(device)), str(source))
+    return Model(load_any(file, device_named(device)), str(source), file)
 
 
 def weights_file(source: str | Path) -> Path:
@@ -119,10 +122,11 @@ class Model:
         config: the configuration that it was trained with.
         identities: the people that it was trained on, as their data set numbers them; empty where unknown.
         name: what it was loaded as.
+        file: the file of its weights.
     """
 
-    def __init__(self, loaded: Loaded[Any], name: str = "model") -> None:
-        self.loaded, self.name = loaded, name
+    def __init__(self, loaded: Loaded[Any], name: str = "model", file: Path | None = None) -> None:
+        self.loaded, self.name, self.file = loaded, name, file or Path(name)
         self.net, self.config, self.identities = loaded.net, loaded.config, loaded.identities
         try:
             self._threshold = None if loaded.threshold is None else decision.from_dict(loaded.threshold)
@@ -619,10 +623,11 @@ class Model:
         net = self._generator("paint typical structures")
         net.typical = typical_structures(net, Photos(images, *self.size), count)
 
-    def save(self, path: str | Path, *, half: bool = False) -> Path:
+    def save(self, path: str | Path, *, half: bool = False, results: Sequence[Results] = (), licence: str = "") -> Path:
         """Write the weights, with all that `load` needs and the threshold, to a `.safetensors` file; all or nothing.
 
         With `half`, in half precision: half as large, and features and pictures differ by roundings.
+        A model card is written beside it (`anna.safetensors.md`); `results` and `licence` as in `card`.
 
         Raises:
             UserError: another ending, or a place that cannot be written.
@@ -630,8 +635,8 @@ class Model:
         path = expanded(path)
         if path.suffix != ".safetensors":
             raise UserError(f"{path}: weights are written as .safetensors")
-        kept = self._threshold
-        if kept is not None and (half or kept.model != fingerprint(self.net, self.config)):
+        kept = self._own_threshold()
+        if self._threshold is not None and (half or kept is None):
             which = "these before they were rounded" if half else "other weights"
             console.warn(f"{path}: written without a threshold, which was calibrated with {which}")
             kept = None
@@ -639,7 +644,93 @@ class Model:
         save_model(
             path, self.net, self.config, "joint" if self.generates else "teacher", self.identities, threshold, half=half
         )
+        told = self.card(results, licence)
+        if half:  # what was found for the weights before they were rounded is not theirs
+            told = replace(told, results=tuple(results), threshold=None, fingerprint="")
+        cards.write(told, path)
         return path
+
+    def card(self, results: Sequence[Results] = (), licence: str = "") -> cards.Card:
+        """What the model is, of what data it was made, how good it is and what it is for; `text()` is Markdown.
+
+        Args:
+            results: evaluations to tell; without any, that of these weights in `evaluation.json` beside their file.
+            licence: of the weights, by its name on the hub, such as `cc-by-nc-4.0`.
+        """
+        found = tuple(results) or cards.evaluated_beside(self.file, self.loaded.hash)
+        return cards.Card(
+            self._label, self.config, self.generates, self.dimensions, len(self.identities), self.fingerprint,
+            found, self._own_threshold(), licence,
+        )  # fmt: skip
+
+    def export(self, out: str | Path | None = None, *, licence: str = "", **options: Any) -> Report:
+        """Write a part of the model as ONNX or as a program of `torch.export`, once it is seen to compute the same.
+
+        Args:
+            out: the file (`.onnx`, `.pt2`); by default named after the model, in the current folder.
+            licence: of the weights, for the model card that is written beside the file.
+            options: those of `dgnet.export.export.Options`: to, part, tracker, normalise, size, flip, half, int8,
+                calibrate, check.
+
+        Returns:
+            What was written, how far it is from the model at batch 1, 7 and 32, and the figures of both.
+
+        Raises:
+            UserError: options that do not go together, no photos to compare on, a file that computes something else.
+
+        Example:
+            >>> report = model.export("anna.onnx", check=["people"])
+            >>> report.parity[0].cosine > 0.9999
+            True
+        """
+        from dgnet.export.export import Options, export
+
+        made = export(
+            self.net, self.config, expanded(out) if out is not None else None, Options(**options), stem=self._label,
+            fingerprint=self.fingerprint, weights=self.loaded.hash,
+        )  # fmt: skip
+        own = self.card(licence=licence)
+        told = cards.with_export(own, made.path.name, made.to_markdown(), [made.file] if made.file else [])
+        return replace(made, card=cards.write(told, made.path))
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = True,
+        token: str | None = None,
+        message: str = "Model of dgnet",
+        results: Sequence[Results] = (),
+        licence: str = "",
+    ) -> str:
+        """Put the model and its card into a repository of the Hugging Face Hub; returns its address.
+
+        `dgnet.load("hub:user/name")` loads it from there. Weights that were trained on people are not for everybody:
+        a new repository is private, unless asked otherwise. What the card tells is that of `card`.
+
+        Raises:
+            UserError: a name that is none, no huggingface_hub, or the hub's refusal.
+        """
+        from dgnet.export.hub import push
+
+        with tempfile.TemporaryDirectory() as folder:
+            weights = self.save(Path(folder, FINISHED[0]), results=results, licence=licence)
+            told = replace(self.card(results, licence), name=repo.rpartition("/")[2])
+            readme = Path(folder, "README.md")
+            readme.write_text(told.text(), encoding="utf-8")
+            files = {FINISHED[0]: weights, readme.name: readme}
+            return push(repo, files, private=private, token=token, message=message)
+
+    @property
+    def _label(self) -> str:
+        """What it is called where no path is wanted: its run's folder, its file or its name on the hub."""
+        place = Path(self.name).resolve()
+        return (place.parent if place.name in FINISHED else place).name.removesuffix(".safetensors")
+
+    def _own_threshold(self) -> Threshold | None:
+        """The threshold, unless it was calibrated with other weights than the network has now."""
+        kept = self._threshold
+        return kept if kept is not None and kept.model == fingerprint(self.net, self.config) else None
 
     def _generator(self, what: str) -> DGNet:
         if not isinstance(self.net, DGNet):

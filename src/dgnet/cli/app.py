@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, gallery, generate, look, score, search, train, weights
+from dgnet.cli import data, evaluate, export, gallery, generate, look, score, search, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -34,6 +34,7 @@ app.command(search.search)
 app.command(search.same)
 app.command(search.calibrate)
 app.command(gallery.app, name="gallery", help="Keep people on disk to be searched.")
+app.command(export.export)
 app.command(weights.app, name="weights", help="Take over checkpoints of the published implementation.")
 app.command(look.report)
 app.command(look.serve)

@@ -49,7 +49,7 @@ class StyledBlock(nn.Module):
         """x [N, C, h, w], scale and shift [k N, 2, C] -> [k N, C, h, w]; what has no style yet is computed once."""
         x = self.nonloc(x)
         hidden = self.first(x)
-        if (times := len(scale) // len(x)) > 1:
+        if (times := scale.shape[0] // x.shape[0]) > 1:  # not len, which would fix the batch of an exported graph
             x, hidden = x.repeat(times, 1, 1, 1), hidden.repeat(times, 1, 1, 1)
         scale, shift = scale[..., None, None], shift[..., None, None]  # [k N, 2, C, 1, 1]
         hidden = F.leaky_relu(hidden * scale[:, 0] + shift[:, 0], SLOPE)
