@@ -77,6 +77,20 @@ def test_a_card_tells_the_threshold(weights: Path, tmp_path: Path) -> None:
     assert "/secret" not in text
 
 
+def test_a_card_of_rounded_weights_tells_nothing_of_what_they_were(weights: Path, people: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((weights / "model.safetensors").read_bytes())
+    model = dgnet.load(path, device="cpu")
+    save_all(model.evaluate(people), tmp_path / "evaluation.json")
+    model.threshold = Threshold(0.7, 0.68, 0.72, 1e-3, 0.9, model.fingerprint, "shop", 100, 100000)
+    whole, half = (
+        card_of(model.save(tmp_path / f"{half}.safetensors", half=half)).read_text() for half in (False, True)
+    )
+    for told in ("model-index", "0.7000", "Fingerprint"):
+        assert told in whole
+        assert told not in half
+
+
 def test_a_card_knows_whose_data_are_and_when_it_does_not(model: dgnet.Model) -> None:
     def told(**data: str) -> str:
         base = configuration.to_dict(model.config)
