@@ -659,3 +659,13 @@ def test_a_layout_that_cannot_be_told_says_what_is_there(tmp_path: Path) -> None
     (tmp_path / "notes").mkdir()
     with pytest.raises(UserError, match="it holds notes"):
         detect(tmp_path)
+
+
+def test_a_name_that_might_be_longer_before_a_star_is_said(tmp_path: Path, run: Run) -> None:
+    for name in ("anna_clara_01.jpg", "anna_berta_01.jpg", "carl_01.jpg", "0007_x_01.jpg"):
+        photo(tmp_path / "shop" / name)
+    said = " ".join(run("data", "check", tmp_path / "shop", "--layout", "pattern:{identity}_*").out.split())
+    assert "takes anna_berta_01.jpg for 'anna', and could take it for 'anna_berta' (2 of 4 names in" in said
+    plain = read_dataset(tmp_path / "shop", "pattern:{identity}_{number:d}.*")
+    assert not any("could take it" in note for note in plain.notes)
+    assert len(plain.train.people) == 4

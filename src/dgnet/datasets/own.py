@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,8 +145,26 @@ def read_pattern(base: Path, text: str) -> Dataset:
                     f"{path}: {text} fits it in two ways: {ways}; say more in the pattern, as {{camera:d}} for digits"
                 )
             _add(parts, path, {"split": part, **found[0]}, where=str(path))
+        _note_longer_names(pattern, folder, paths, notes)
     _note_left_out(base, places, parts, notes)
     return _dataset(base, parts, notes)
+
+
+def _note_longer_names(pattern: patterns.Pattern, folder: Path, paths: Sequence[Path], notes: list[str]) -> None:
+    """Say where a name before `*` ends at the first place that fits, and might as well end later: anna, anna_clara."""
+    doubtful = []
+    for path in paths:
+        ways = pattern.readings(path.relative_to(folder).as_posix(), shortest=False)
+        who = dict.fromkeys(way["identity"] for way in ways)
+        if len(who) > 1 and not next(iter(who)).isdecimal():
+            doubtful.append((path, list(who)))
+    if doubtful:
+        path, (taken, longer, *_) = doubtful[0]
+        notes.append(
+            f"{pattern.text} takes {path.name} for '{taken}', and could take it for '{longer}' ({len(doubtful)} of "
+            f"{len(paths)} names in {folder}): a field before * is as short as it can be; if the longer name is meant, "
+            "say what follows it, as {identity}_{number:d}.*"
+        )
 
 
 def read_table(file: Path, option: str) -> Dataset:

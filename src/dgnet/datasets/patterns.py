@@ -37,8 +37,11 @@ class Pattern:
         """Folders between that of the split and the images."""
         return self.text.count("/")
 
-    def readings(self, path: str, at_most: int = 2) -> list[dict[str, str]]:
-        """The different ways in which the pattern fits a path, at most so many: none, one, or an ambiguity."""
+    def readings(self, path: str, at_most: int = 2, *, shortest: bool = True) -> list[dict[str, str]]:
+        """The different ways in which the pattern fits a path, at most so many: none, one, or an ambiguity.
+
+        Without `shortest`, also those in which a field before `*` is longer than it need be.
+        """
 
         @cache
         def rest(piece: int, at: int) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -57,7 +60,7 @@ class Pattern:
                     break
                 for later in rest(piece + 1, stop):
                     found[((this.name, part), *later) if this.name else later] = None
-                if (found and (not this.name or self._before_a_star(piece))) or len(found) >= at_most:
+                if (found and (not this.name or (shortest and self._before_a_star(piece)))) or len(found) >= at_most:
                     break
             return tuple(found)[:at_most]
 
