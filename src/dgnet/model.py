@@ -478,6 +478,7 @@ class Model:
         *,
         fixed: OneOrMore | None = ...,
         steps: int = ...,
+        path: edit.Course = ...,
         as_tensor: Literal[False] = ...,
     ) -> list[list[Image.Image]]: ...
     @overload
@@ -489,6 +490,7 @@ class Model:
         *,
         fixed: OneOrMore | None = ...,
         steps: int = ...,
+        path: edit.Course = ...,
         as_tensor: Literal[True],
     ) -> Tensor: ...
     def interpolate(
@@ -499,11 +501,13 @@ class Model:
         *,
         fixed: OneOrMore | None = None,
         steps: int = 11,
+        path: edit.Course = "linear",
         as_tensor: bool = False,
     ) -> Any:
         """From one photo to another in a few steps: the code `of` moves, the other one stays that of `fixed` (`start`).
 
-        All of the same length, or one against many.
+        All of the same length, or one against many. Codes are mixed along a `path`, linear or spherical (the arc
+        between their directions).
 
         Returns:
             N strips of `steps` PIL images; with `as_tensor` uint8 [N, steps, H, W, 3].
@@ -518,7 +522,7 @@ class Model:
         first, last = self._photos("starts", start), self._photos("ends", end)
         still = first if fixed is None else self._photos("fixed", fixed)
         first, last, still = _matched("interpolate", starts=first, ends=last, fixed=still)
-        strips = between[of](net, still, first, last, steps)
+        strips = between[of](net, still, first, last, steps, path=path)
         return strips if as_tensor else [_images(strip) for strip in strips]
 
     def encode(self, images: OneOrMore) -> Codes:

@@ -19,16 +19,18 @@ app = tyro.extras.SubcommandApp()
 @app.command
 def grid(
     weights: Positional[Path], out: Positional[Path], structures: tuple[Path, ...], appearances: tuple[Path, ...],
-    scale: int = 1, device: str = "auto",
+    scale: int = 1, border: int = 2, labels: bool = False, device: str = "auto",
 ) -> int:  # fmt: skip
     """Everyone in everyone's clothes: columns are structures, rows are appearances.
 
     Args:
         weights: a run folder or model.safetensors
-        out: picture to write (.png or .jpg)
+        out: picture to write (.png or .jpg); without an ending, a folder of single pictures
         structures: images whose pose and place are kept, one column each
         appearances: images whose clothes are worn, one row each
         scale: how many times as large as the network paints, so that it can be seen
+        border: white pixels between pictures, before they are enlarged
+        labels: write the names of the files beside rows and columns
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.images import sheets
@@ -37,15 +39,27 @@ def grid(
 
     model = load(weights, device)
     cells = model.grid(structures, appearances, as_tensor=True)
+    if not out.suffix:
+        for row, worn in zip(cells.numpy(), appearances, strict=True):
+            for picture, kept in zip(row, structures, strict=True):
+                sheets.save(out / f"{kept.stem}_in_{worn.stem}.png", sheets.sheet(picture[None, None], scale=scale))
+        return written(out)
     top, left = (Photos(paths, *model.size).all().numpy() for paths in (structures, appearances))
-    sheets.save(out, sheets.sheet(cells.numpy(), top, left, scale=scale))
+    sheet = sheets.sheet(cells.numpy(), top, left, border, scale)
+    if labels:
+        height, width = model.size
+        across = [scale * (width + 4 * border + k * (width + border)) for k in range(len(structures))]
+        down = [scale * (height + 4 * border + k * (height + border)) for k in range(len(appearances))]
+        sheet = sheets.labelled(sheet, [p.stem for p in structures], [p.stem for p in appearances], across, down)
+    sheets.save(out, sheet)
     return written(out)
 
 
 @app.command
 def swap(
-    weights: Positional[Path], out: Positional[Path], images: tuple[Path, ...], scale: int = 1, device: str = "auto"
-) -> int:
+    weights: Positional[Path], out: Positional[Path], images: tuple[Path, ...], scale: int = 1, border: int = 2,
+    device: str = "auto",
+) -> int:  # fmt: skip
     """Pairs of people exchange their clothes: two photos, then both generated, a row a pair.
 
     Args:
@@ -53,6 +67,7 @@ def swap(
         out: picture to write (.png or .jpg)
         images: photos, two for each pair
         scale: how many times as large as the network paints, so that it can be seen
+        border: white pixels between pictures, before they are enlarged
         device: auto, cpu, cuda or cuda:N
     """
     import torch
@@ -67,14 +82,15 @@ def swap(
     a, b = images[0::2], images[1::2]
     exchanged = model.swap([*a, *b], [*b, *a], as_tensor=True).chunk(2)
     rows = torch.stack([Photos(a, *model.size).all(), Photos(b, *model.size).all(), *exchanged], dim=1)
-    sheets.save(out, sheets.sheet(rows.numpy(), scale=scale))
+    sheets.save(out, sheets.sheet(rows.numpy(), gutter=border, scale=scale))
     return written(out)
 
 
 @app.command
 def interpolate(
     weights: Positional[Path], out: Positional[Path], start: Path, end: Path, of: Literal["appearance", "structure"],
-    fixed: Path | None = None, steps: int = 11, scale: int = 1, device: str = "auto",
+    fixed: Path | None = None, steps: int = 11, path: Literal["linear", "spherical"] = "linear", scale: int = 1,
+    device: str = "auto",
 ) -> int:  # fmt: skip
     """From one photo to another in a few steps: a strip (.png, .jpg) or an animation (.gif).
 
@@ -86,13 +102,15 @@ def interpolate(
         of: which code moves; the other stays that of `fixed`
         fixed: photo that gives the code that stays; by default `start`
         steps: pictures from start to end
+        path: mix codes along a straight line, or along the arc between their directions
         scale: how many times as large as the network paints, so that it can be seen
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.images import sheets
     from dgnet.model import load
 
-    strip = load(weights, device).interpolate(start, end, of, fixed=fixed, steps=steps, as_tensor=True).numpy()
+    model = load(weights, device)
+    strip = model.interpolate(start, end, of, fixed=fixed, steps=steps, path=path, as_tensor=True).numpy()
     if out.suffix.lower() == ".gif":
         sheets.animate(out, strip, scale=scale)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from dgnet.models.dgnet import DGNet
 from dgnet.models.layers import frozen
 
 BATCH = 32
+Course = Literal["linear", "spherical"]
+"""How codes are mixed: see `between`."""
 
 
 def read(paths: Sequence[Path], height: int, width: int) -> Tensor:
@@ -44,30 +47,43 @@ def swap(net: DGNet, a: Tensor, b: Tensor, batch: int = BATCH) -> tuple[Tensor, 
 
 
 def interpolate_appearance(
-    net: DGNet, structures: Tensor, start: Tensor, end: Tensor, steps: int = 11, batch: int = BATCH
+    net: DGNet,
+    structures: Tensor,
+    start: Tensor,
+    end: Tensor,
+    steps: int = 11,
+    batch: int = BATCH,
+    path: Course = "linear",
 ) -> Tensor:
     """From the clothes of `start` to those of `end` at one structure: each [N, H, W, 3] -> [N, steps, H, W, 3].
 
-    The codes are mixed linearly; the first and the last step are `start` and `end` themselves.
+    The codes are mixed along `path`: a straight line, or the arc between their directions, their lengths mixed
+    linearly. The first and the last step are `start` and `end` themselves.
     """
     _require_ends(steps)
     s = structure_codes(net, structures, batch)
     first, last = appearance_codes(net, start, batch), appearance_codes(net, end, batch)
     return torch.stack([
-        paint(net, still.expand(steps, -1, -1, -1), torch.lerp(one, other, _along(steps, one)), batch)
+        paint(net, still.expand(steps, -1, -1, -1), between(one, other, steps, path), batch)
         for still, one, other in zip(s, first, last, strict=True)
     ])  # fmt: skip
 
 
 def interpolate_structure(
-    net: DGNet, appearances: Tensor, start: Tensor, end: Tensor, steps: int = 11, batch: int = BATCH
+    net: DGNet,
+    appearances: Tensor,
+    start: Tensor,
+    end: Tensor,
+    steps: int = 11,
+    batch: int = BATCH,
+    path: Course = "linear",
 ) -> Tensor:
     """From the pose of `start` to that of `end` in one appearance: each [N, H, W, 3] -> [N, steps, H, W, 3]."""
     _require_ends(steps)
     f = appearance_codes(net, appearances, batch)
     first, last = structure_codes(net, start, batch), structure_codes(net, end, batch)
     return torch.stack([
-        paint(net, torch.lerp(one, other, _along(steps, one)), worn.expand(steps, -1), batch)
+        paint(net, between(one, other, steps, path), worn.expand(steps, -1), batch)
         for worn, one, other in zip(f, first, last, strict=True)
     ])  # fmt: skip
 
@@ -105,6 +121,34 @@ def paint(net: DGNet, structure: Tensor, appearance: Tensor, batch: int = BATCH)
                 )
             drawn.append((denormalise(x) * 255).round().byte().permute(0, 2, 3, 1).cpu())
     return torch.cat(drawn).contiguous()
+
+
+def between(start: Tensor, end: Tensor, steps: int, path: Course = "linear") -> Tensor:
+    """From one code [...] to another in `steps` steps [steps, ...], ends included.
+
+    `spherical` turns the direction at constant speed (Shoemake, SIGGRAPH 1985) and mixes the lengths linearly; codes of
+    one direction are mixed linearly.
+
+    Raises:
+        UserError: another path.
+
+    Example:
+        >>> halfway = between(torch.tensor([1.0, 0]), torch.tensor([0, 1.0]), 3, "spherical")[1]
+        >>> [round(value, 4) for value in halfway.tolist()]
+        [0.7071, 0.7071]
+    """
+    if path not in ("linear", "spherical"):
+        raise UserError(f"path = {path!r}: 'linear' or 'spherical' would be right")
+    along = _along(steps, start)
+    if path == "linear":
+        return torch.lerp(start, end, along)
+    lengths = [code.flatten().norm().clamp_min(1e-12) for code in (start, end)]
+    first, last = start / lengths[0], end / lengths[1]
+    angle = (first * last).sum().clamp(-1, 1).arccos()
+    if float(angle.sin()) < 1e-4:
+        return torch.lerp(start, end, along)
+    turned: Tensor = (((1 - along) * angle).sin() * first + (along * angle).sin() * last) / angle.sin()
+    return turned * torch.lerp(lengths[0], lengths[1], along)
 
 
 def _require_ends(steps: int) -> None:

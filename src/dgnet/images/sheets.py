@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dgnet.errors import UserError
 from dgnet.files import replacing
@@ -77,6 +77,29 @@ def sheet(
         for i in range(columns):
             paste(top[i], 0, right + i * (width + gutter))
     return canvas
+
+
+def labelled(
+    sheet: Pixels, columns: Sequence[str], rows: Sequence[str], across: Sequence[int], down: Sequence[int]
+) -> Pixels:
+    """A sheet [H, W, 3] with words above its columns and before its rows, which begin at pixels `across` and `down`.
+
+    Words that are too long for their column lose their beginning: files of one person differ at the end.
+    """
+    font = ImageFont.load_default(12)
+    height = 18
+    left = 6 + int(max((font.getlength(word) for word in rows), default=0))
+    canvas = Image.new("RGB", (sheet.shape[1] + left, sheet.shape[0] + height), "white")
+    canvas.paste(Image.fromarray(sheet), (left, height))
+    draw = ImageDraw.Draw(canvas)
+    ends = [*across[1:], sheet.shape[1]]
+    for word, x, end in zip(columns, across, ends, strict=True):
+        while len(word) > 1 and font.getlength(word) > end - x - 2:
+            word = word[1:]
+        draw.text((left + x, 2), word, "black", font)
+    for word, y in zip(rows, down, strict=True):
+        draw.text((2, height + y), word, "black", font)
+    return np.asarray(canvas)
 
 
 # Figures: rows of pictures with their labels.
