@@ -73,10 +73,10 @@ def test_pictures_are_enlarged_set_apart_and_labelled(
     device = ("--device", "cpu")
     assert run(*made, *device) == 0
     plain = Image.open(tmp_path / "grid.png").size
-    assert run(*made, *device, "--scale", 4, "--border", 8) == 0
+    assert run(*made, *device, "--scale", 4, "--border", 2) == 0
     width, height = Image.open(tmp_path / "grid.png").size
     assert (width, height) == (3 * 64 + 4 * 8 + 8, 2 * 128 + 4 * 8)
-    assert run(*made, *device, "--labels", "--scale", 4, "--border", 8) == 0
+    assert run(*made, *device, "--labels", "--scale", 4, "--border", 2) == 0
     labelled = np.asarray(Image.open(tmp_path / "grid.png"))
     assert labelled.shape[0] == height + 18
     assert labelled.shape[1] > width
@@ -87,7 +87,7 @@ def test_pictures_are_enlarged_set_apart_and_labelled(
     assert (labelled[18:, labelled.shape[1] - width :][:100, :60] == 255).all()  # the corner stays empty
     assert plain[0] < width
     assert run(*made, *device, "--scale", 0) == 2
-    assert "--scale 0: a whole number from 1 on" in capsys.readouterr().err
+    assert "scale is 0: 1 to" in capsys.readouterr().err
 
 
 def test_without_an_ending_each_picture_is_a_file(weights: Path, photos: list[Path], tmp_path: Path) -> None:
