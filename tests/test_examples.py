@@ -1,6 +1,7 @@
 """The examples in docstrings: every loss and every metric has one, and all of them give what they say.
 
-Those of `dgnet.model` need a model and photos: tests/test_model.py runs them.
+Those of `dgnet.model` need a model and photos: tests/test_model.py runs them. Those of `dgnet.export.session` and
+`dgnet.gallery.gallery` need files: tests/export and tests/gallery make the same calls, but do not run the examples.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import dgnet
 from dgnet import losses
 from dgnet.evaluate import metrics
 
-NEED_A_MODEL = {"dgnet.model"}
+NEED_A_MODEL = {"dgnet.model", "dgnet.export.session", "dgnet.gallery.gallery"}
 
 
 def modules(package: ModuleType) -> list[ModuleType]:

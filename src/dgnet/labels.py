@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1  # a number beyond it is a name
 def meaning(word: str) -> str:
     """What a word is compared by: a number as a number, letters in their composed form.
 
-    Example:
+    Examples:
         >>> [meaning(word) for word in ("2", "02", "2.0", "+2", "-0", "anna")]
         ['2', '2', '2', '2', '0', 'anna']
     """

@@ -67,7 +67,7 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
     Raises:
         UserError: nothing is there, or what is there is no model of dgnet; the line says what would be right.
 
-    Example:
+    Examples:
         >>> model = dgnet.load("runs/joint")
         >>> features = model.embed(["anna.jpg", "carl.jpg"])
         >>> features.shape == (2, model.dimensions)
@@ -222,7 +222,7 @@ class Model:
         Raises:
             UserError: something given is no photo; to centralise, a model without generator or typical structures.
 
-        Example:
+        Examples:
             >>> features = model.embed(["anna.jpg", "carl.jpg"])
             >>> alike = features @ features.T
             >>> round(float(alike[0, 0]), 4)
@@ -264,7 +264,7 @@ class Model:
         Raises:
             UserError: no query, no such folder, no photos in it, or one that cannot be read.
 
-        Example:
+        Examples:
             >>> first = model.search("anna.jpg", "people", top=3)[0]
             >>> first.place, first.score <= 1.001
             (1, True)
@@ -298,7 +298,7 @@ class Model:
 
         `answer` is yes, no or unsure by the model's `threshold`, and None where it has none.
 
-        Example:
+        Examples:
             >>> round(model.same("anna.jpg", "anna.jpg").score, 3)
             1.0
         """
@@ -312,9 +312,10 @@ class Model:
         Raises:
             UserError: lengths that do not go together, or no photos.
 
-        Example:
+        Examples:
             >>> explained = model.explain("anna.jpg", ["carl.jpg", "dora.jpg"])
-            >>> explained.pictures()[0][1].save("carl_like_anna.png")
+            >>> anna, carl = explained.pictures()[0]
+            >>> carl.save("carl_like_anna.png")
             >>> same = explained.first.sum((1, 2)) + explained.rest[:, 0] - explained.score
             >>> bool(same.abs().max() < 1e-4)
             True
@@ -330,7 +331,7 @@ class Model:
         Raises:
             UserError: the gallery of another model, or a folder that holds something else.
 
-        Example:
+        Examples:
             >>> from dgnet.gallery.enrol import enrol
             >>> from dgnet.gallery.entries import of_images
             >>> gallery = model.gallery("gallery")
@@ -359,7 +360,7 @@ class Model:
         Raises:
             UserError: the folder is no data set, or has no query or gallery images.
 
-        Example:
+        Examples:
             >>> first = model.evaluate("people")[0]
             >>> 0 <= first.mAP_standard <= 1
             True
@@ -401,7 +402,7 @@ class Model:
         Raises:
             UserError: the folder is no data set, or has too few pairs for such a rate.
 
-        Example:
+        Examples:
             >>> threshold = model.calibrate("people", far=0.05)
             >>> threshold.low <= threshold.value <= threshold.high
             True
@@ -440,7 +441,7 @@ class Model:
         Raises:
             UserError: lengths that do not go together; a teacher, which cannot paint.
 
-        Example:
+        Examples:
             >>> model.swap(structure_of="anna.jpg", appearance_of=["carl.jpg", "dora.jpg"])[1].save("anna_as_dora.png")
         """
         net = self._generator("swap")
@@ -682,7 +683,7 @@ class Model:
         Raises:
             UserError: options that do not go together, no photos to compare on, a file that computes something else.
 
-        Example:
+        Examples:
             >>> report = model.export("anna.onnx", check=["people"])
             >>> report.parity[0].cosine > 0.9999
             True

@@ -39,7 +39,7 @@ def calibrate(
     Raises:
         UserError: a rate that cannot be, or is too small for the number of pairs.
 
-    Example:
+    Examples:
         >>> angle = np.deg2rad([10, 0, 60, 80, 90])  # from the query: the first entry is its person's
         >>> entries = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         >>> query = Features(np.array([[1.0, 0.0]]), np.array([1]), np.array([-1]))

@@ -66,7 +66,7 @@ def judge(feature_set: FeatureSet, threshold: Threshold, *, seed: int = 0) -> De
 
     Features are compared whole, of unit length, as `calibrate` does.
 
-    Example:
+    Examples:
         >>> rows, unknown = np.eye(4), np.full(4, -1)
         >>> both = FeatureSet(Features(rows, np.arange(1, 5), unknown), Features(rows, np.arange(1, 5), unknown))
         >>> half = Threshold(0.5, 0.4, 0.6, 0.01, 1.0, "", "", 1, 1)

@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         UserError: an option that cannot be, no gallery but junk, or, with the divisor `valid`, no query with an answer.
 
-    Example:
+    Examples:
         >>> same, other = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
         >>> query = Features(same, np.array([7]), np.array([1]))
         >>> gallery = Features(np.concatenate([other, same]), np.array([8, 7]), np.array([2, 2]))

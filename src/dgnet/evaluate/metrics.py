@@ -46,7 +46,7 @@ class Ranks:
 def first_hit(ranks: Ranks) -> Ints:
     """Rank of the first correct answer per query, `[Q]`: rank_1, or 0 where there is none.
 
-    Example:
+    Examples:
         >>> first_hit(Ranks(np.array([1, 4]), np.array([0, 2, 2]))).tolist()
         [1, 0]
     """
@@ -60,7 +60,7 @@ def standard_ap(ranks: Ranks) -> Floats:
 
     AP = 1/R sum_k k / rank_k, and 0 without a correct answer. Ranks 1 and 4: (1/1 + 2/4) / 2 = 3/4.
 
-    Example:
+    Examples:
         >>> standard_ap(Ranks(np.array([1, 4]), np.array([0, 2, 2]))).tolist()
         [0.75, 0.0]
     """
@@ -73,7 +73,7 @@ def trapezoid_ap(ranks: Ranks) -> Floats:
     AP = 1/R sum_k ((k - 1) / (rank_k - 1) + k / rank_k) / 2, where the precision before rank 1 counts as 1.
     Ranks 1 and 4: ((1 + 1/1) / 2 + (1/3 + 2/4) / 2) / 2 = 17/24.
 
-    Example:
+    Examples:
         >>> trapezoid_ap(Ranks(np.array([1, 4]), np.array([0, 2, 2]))).round(4).tolist()
         [0.7083, 0.0]
     """
@@ -87,7 +87,7 @@ def inverse_negative_penalty(ranks: Ranks) -> Floats:
 
     INP = R / rank_R, and 0 without a correct answer. Ranks 1 and 4: 2/4.
 
-    Example:
+    Examples:
         >>> inverse_negative_penalty(Ranks(np.array([1, 4]), np.array([0, 2, 2]))).tolist()
         [0.5, 0.0]
     """
@@ -101,7 +101,7 @@ def cumulative_match(first_hits: Ints, length: int) -> Floats:
 
     CMC(k) = #(queries with 1 <= first hit <= k) / Q; rank-k is CMC(k).
 
-    Example:
+    Examples:
         >>> cumulative_match(np.array([1, 3, 0, 1]), 4).tolist()
         [0.5, 0.5, 0.75, 0.75]
     """
@@ -114,7 +114,7 @@ def precision_recall(ranks: Ranks) -> Floats:
     Interpolated: the best precision at that recall or any higher one, max over k >= recall R of k / rank_k.
     Ranks 1 and 4: 1 up to recall 0.5, then 0.5.
 
-    Example:
+    Examples:
         >>> precision_recall(Ranks(np.array([1, 4]), np.array([0, 2, 2])))[[0, 50, 51, 100]].tolist()
         [1.0, 1.0, 0.5, 0.5]
     """
@@ -136,7 +136,7 @@ def bootstrap(
 
     All arrays are drawn alike, so differences of runs on the same queries are paired.
 
-    Example:
+    Examples:
         >>> bootstrap({"rank1": np.array([1.0, 0.0, 1.0, 1.0])}, draws=1000, seed=0)
         {'rank1': (0.25, 1.0)}
     """

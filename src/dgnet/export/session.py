@@ -58,7 +58,7 @@ class Exported(nn.Module):
     Raises:
         UserError: no such file, none that dgnet exported, or a package that is missing.
 
-    Example:
+    Examples:
         >>> from dgnet.export.session import Exported
         >>> exported = Exported("anna.onnx")
         >>> exported.embed_photos(["anna.jpg", "carl.jpg"]).shape[0]

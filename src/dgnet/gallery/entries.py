@@ -110,7 +110,7 @@ def moment(text: object) -> float:
 
     Raises UserError for anything else.
 
-    Example:
+    Examples:
         >>> moment("12.5"), moment("1970-01-02"), moment("1970-01-02T00:00:10+00:00")
         (12.5, 86400.0, 86410.0)
     """

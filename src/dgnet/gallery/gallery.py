@@ -37,7 +37,7 @@ class Gallery:
     Raises:
         UserError: no gallery is there, or one that cannot be read.
 
-    Example:
+    Examples:
         >>> gallery = Gallery("gallery")
         >>> gallery.search(model.embed_person("anna.jpg"), top=3)[0].place
         1

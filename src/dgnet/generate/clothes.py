@@ -109,7 +109,7 @@ def reliance(own: Tensor, swapped: Tensor, other: Tensor, seed: int = 0) -> Reli
     Raises:
         UserError: features of different shapes, fewer than two, or that do not tell people apart at all.
 
-    Example:
+    Examples:
         >>> colour_alone = reliance(torch.eye(4)[[0, 1]], torch.eye(4)[[2, 3]], torch.eye(4)[[2, 3]])
         >>> colour_alone.mean
         1.0

@@ -19,7 +19,7 @@ from dgnet.config import GAN, TeacherStyle
 def both_halves(per_image: Tensor) -> Tensor:
     """mean over half a + mean over half b = 2 * mean over the whole batch. [2B] -> scalar
 
-    Example:
+    Examples:
         >>> both_halves(torch.tensor([1.0, 3.0, 5.0, 7.0]))  # (1 + 3) / 2 + (5 + 7) / 2
         tensor(8.)
     """
@@ -29,7 +29,7 @@ def both_halves(per_image: Tensor) -> Tensor:
 def l1(u: Tensor, v: Tensor) -> Tensor:
     """|u - v|: the mean absolute difference of images or codes, [N, ...] -> [N] (equations 1, 2, 4 and 5).
 
-    Example:
+    Examples:
         >>> l1(torch.tensor([[1.0, 4.0], [0.0, 0.0]]), torch.tensor([[2.0, 2.0], [0.0, 0.0]]))  # (1 + 2) / 2
         tensor([1.5000, 0.0000])
     """
@@ -39,7 +39,7 @@ def l1(u: Tensor, v: Tensor) -> Tensor:
 def identity(logits: Tensor, y: Tensor) -> Tensor:
     """-log p(y | x), the cross-entropy of identity logits [N, K] with labels [N] -> [N] (equations 3, 6 and 9).
 
-    Example:
+    Examples:
         >>> p = torch.tensor([[0.5, 0.25, 0.25]])  # log p are logits whose softmax is p
         >>> identity(p.log(), torch.tensor([1]))  # -log 0.25
         tensor([1.3863])
@@ -50,7 +50,7 @@ def identity(logits: Tensor, y: Tensor) -> Tensor:
 def primary(logits: Tensor, soft_labels: Tensor) -> Tensor:
     """KL(q || p) = sum_k q_k (log q_k - log p_k), q the teacher's labels, p = softmax(logits), [N, K] -> [N] (eq. 8)
 
-    Example:
+    Examples:
         >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.75, 0.25]])
         >>> primary(p.log(), q)  # 0.75 log 1.5 + 0.25 log 0.5
         tensor([0.1308])
@@ -65,7 +65,7 @@ def teacher_labels(style: TeacherStyle, prediction: Tensor, y_appearance: Tensor
     are worn; `uniform`: 1/K (LSRO, Zheng et al., ICCV 2017); `two_labels`: the prediction restricted to the labels of
     appearance and structure, renormalised.
 
-    Example:
+    Examples:
         Three people; the clothes are those of person 1, the pose is that of person 2.
 
         >>> seen, clothes, pose = torch.tensor([[0.6, 0.3, 0.1]]), torch.tensor([1]), torch.tensor([2])
@@ -99,7 +99,7 @@ def discriminator(kind: GAN, fake: Sequence[Tensor], real: Sequence[Tensor]) -> 
     nsgan: the same with BCE(sigmoid(fake), 0) and BCE(sigmoid(real), 1)
     wgan:  fake - real + 0.001 * B * (fake^2 + real^2), B images in a half: the published sum over a half-batch.
 
-    Example:
+    Examples:
         Two images judged at one scale, so that B is 1.
 
         >>> fake, real = [torch.tensor([[0.0], [1.0]])], [torch.tensor([[1.0], [0.5]])]
@@ -126,7 +126,7 @@ def adversarial(kind: GAN, fake: Sequence[Tensor]) -> Tensor:
     lsgan: sum over scales of 2 mean((fake - 1)^2);  nsgan: of mean BCE(sigmoid(fake), 1);
     wgan: -fake + 0.001 * B * fake^2, B images in a half.
 
-    Example:
+    Examples:
         >>> two_scales = [torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5], [1.0]])]
         >>> adversarial("lsgan", two_scales)  # 2 (0 - 1)^2 + 2 (0.5 - 1)^2, and 0 for whom D takes for real
         tensor([2.5000, 0.0000])
@@ -151,7 +151,7 @@ def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
     `real` are the scores of the real images `x` [N, 3, H, W], which must require a gradient. For nsgan the gradient is
     that of sigmoid(score).
 
-    Example:
+    Examples:
         >>> x = torch.ones(1, 3, 1, 1, requires_grad=True)
         >>> r1("lsgan", [2 * x.flatten(1).sum(1)], x).tolist()  # the gradient is 2 at each of 3 values: 3 * 2^2
         [12.0]
@@ -168,7 +168,7 @@ def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
 def perceptual(u: Tensor, v: Tensor) -> Tensor:
     """Mean squared difference of instance-normalised feature maps, [N, C, h, w] -> [N] (L_vgg).
 
-    Example:
+    Examples:
         >>> u = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
         >>> perceptual(u, 10 * u + 5).round(decimals=4)  # contrast and brightness do not count
         tensor([0.])

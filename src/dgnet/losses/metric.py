@@ -39,7 +39,7 @@ def terms(
         scale: that of the logits, which are cosines where arcface or cosface has a weight.
         centres: of `centre`, (pooled, y) -> each image's centre [N, C].
 
-    Example:
+    Examples:
         >>> feature, y = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]]), torch.tensor([0, 0, 1])
         >>> terms(Metric(), {"triplet": 1}, y, pooled=feature, logits=feature)
         {'triplet': tensor([1.3000, 2.3000, 0.0000])}
@@ -63,7 +63,7 @@ def smoothed(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
 
     Label smoothing (Szegedy et al., "Rethinking the Inception architecture", CVPR 2016); 0: the cross-entropy.
 
-    Example:
+    Examples:
         >>> p = torch.tensor([[0.75, 0.25]])
         >>> smoothed(p.log(), torch.tensor([0]), 0.2)  # -(0.9 log 0.75 + 0.1 log 0.25)
         tensor([0.3975])
@@ -76,7 +76,7 @@ def batch_hard(feature: Tensor, y: Tensor, margin: float = 0.3) -> Tensor:
 
     The batch-hard triplet loss (Hermans et al., "In defense of the triplet loss", 2017), of Euclidean distances.
 
-    Example:
+    Examples:
         Two photos of person 0, one of person 1: |a - b| = 5, |a - c| = 4, |b - c| = 3. The third is alone.
 
         >>> feature, y = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]]), torch.tensor([0, 0, 1])
@@ -90,7 +90,7 @@ def batch_hard(feature: Tensor, y: Tensor, margin: float = 0.3) -> Tensor:
 def soft_margin(feature: Tensor, y: Tensor) -> Tensor:
     """log(1 + exp(max_p |f - f_p| - min_n |f - f_n|)): the same without a margin, which never ends (as `batch_hard`).
 
-    Example:
+    Examples:
         >>> feature, y = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]]), torch.tensor([0, 0, 1])
         >>> soft_margin(feature, y)  # log(1 + e^(5 - 4)), log(1 + e^(5 - 3))
         tensor([1.3133, 2.1269, 0.0000])
@@ -105,7 +105,7 @@ def circle(feature: Tensor, y: Tensor, margin: float = 0.25, scale: float = 64.0
     a_n = max(0, c_n + m) and a_p = max(0, 1 + m - c_p) count as constants: what is far from its optimum pulls more
     (Sun et al., "Circle loss", CVPR 2020, equation 6).
 
-    Example:
+    Examples:
         >>> feature, y = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), torch.tensor([0, 0, 1])
         >>> circle(feature, y, scale=4)  # a: c_p = 0.6, c_n = 0: log(1 + e^(4 (0.25 (0 - 0.25) - 0.65 (0.6 - 0.75))))
         tensor([0.7656, 2.7650, 0.0000])
@@ -124,7 +124,7 @@ def arcface(logits: Tensor, y: Tensor, margin: float = 0.3, scale: float = 30.0)
     An angle beyond pi - margin is lowered evenly, by margin * sin(margin), so that a larger one never gains (Deng et
     al., "ArcFace", CVPR 2019). To be followed by the cross-entropy.
 
-    Example:
+    Examples:
         An angle of 60 degrees with a margin of 30 is one of 90.
 
         >>> logits = 4 * torch.tensor([[0.5, 0.0], [-1.0, 0.0]])
@@ -143,7 +143,7 @@ def cosface(logits: Tensor, y: Tensor, margin: float = 0.35, scale: float = 30.0
 
     To be followed by the cross-entropy.
 
-    Example:
+    Examples:
         >>> cosface(4 * torch.tensor([[0.5, 0.0]]), torch.tensor([0]), margin=0.35, scale=4)  # 4 (0.5 - 0.35)
         tensor([[0.6000, 0.0000]])
     """
@@ -156,7 +156,7 @@ def centre(feature: Tensor, centres: Tensor) -> Tensor:
     The centre loss (Wen et al., "A discriminative feature learning approach", ECCV 2016); how centres move:
     `dgnet.models.heads.Centres`.
 
-    Example:
+    Examples:
         >>> centre(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))  # 25 / 2
         tensor([12.5000])
     """

@@ -93,7 +93,7 @@ def medoids(points: Tensor, count: int, rounds: int = 50) -> Tensor:
 
     Alternating k-medoids (Park and Jun, 2009), from the most central point and those that are farthest from the chosen.
 
-    Example:
+    Examples:
         >>> medoids(torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [13.0]]), 2).tolist()
         [1, 4]
     """

@@ -38,7 +38,7 @@ class Threshold:
     def decide(self, score: float) -> Answer:
         """Whether a likeness of two photos means one person.
 
-        Example:
+        Examples:
             >>> threshold = Threshold(0.7, 0.68, 0.72, 1e-3, 0.9, "", "people", 100, 100000)
             >>> [threshold.decide(score) for score in (0.67, 0.70, 0.72)]
             ['no', 'unsure', 'yes']

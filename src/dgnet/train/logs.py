@@ -65,7 +65,7 @@ class Log:
 def numbers(line: LogLine) -> dict[str, float]:
     """What a line plots, by name; groups are written as paths.
 
-    Example:
+    Examples:
         >>> numbers({"iteration": 10, "total": 3.5, "seconds": 0.1, "terms": {"image": 0.25}})
         {'iteration': 10, 'total': 3.5, 'seconds': 0.1, 'terms/image': 0.25}
     """
