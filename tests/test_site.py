@@ -73,3 +73,9 @@ def test_what_a_notebook_imports_and_names_is_there(path: Path) -> None:
     text = "\n".join("".join(cell["source"]) for cell in cells(path, "markdown"))
     for name in re.findall(r"`([\w/-]+\.(?:md|ipynb))`", text):
         assert (path.parent / name).exists() or (ROOT / name).exists(), name
+
+
+def test_examples_are_headed_as_the_site_knows_them() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        wrong = re.search(r"^ *Example:$", path.read_text(), re.MULTILINE)
+        assert wrong is None, f"{path}: Example: is prose to the site; Examples: would be right"

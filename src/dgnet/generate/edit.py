@@ -132,7 +132,7 @@ def between(start: Tensor, end: Tensor, steps: int, path: Course = "linear") -> 
     Raises:
         UserError: another path.
 
-    Example:
+    Examples:
         >>> halfway = between(torch.tensor([1.0, 0]), torch.tensor([0, 1.0]), 3, "spherical")[1]
         >>> [round(value, 4) for value in halfway.tolist()]
         [0.7071, 0.7071]
