@@ -40,7 +40,7 @@ def test_the_page_leads_from_a_folder_to_a_search(
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     commands = [line for language, text in blocks if language == "bash" for line in text.splitlines()]
-    assert len(commands) == 7
+    assert len(commands) == 8
     said = {}
     for command in commands:
         small = command.replace("--config demo", "--config tiny").replace("teacher.epochs=60", "teacher.epochs=2")

@@ -21,7 +21,7 @@ from dgnet.files import expanded, replacing
     [
         (
             "train teacher run --config tiny a.b=1 --resume c.d=2",
-            "train teacher run a.b=1 c.d=2 --config tiny --resume",
+            "train teacher run a.b=1 c.d=2 --config tiny --resume yes",
         ),
         ("train joint --teacher t.pt run a.b=1 --teacher=u", "train joint run a.b=1 --teacher t.pt --teacher=u"),
         ("demo a.b=1 --identities 9", "demo demo a.b=1 --identities 9"),

@@ -50,7 +50,8 @@ from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
 from dgnet.weights.fingerprint import fingerprint
 from dgnet.weights.foreign import listed
 
-SHIPPED: dict[str, str] = {}  # models inside the package, by name
+SHIPPED = {"drawn": "shipped/drawn.safetensors"}  # models inside the package, by name
+_KNOWS_ONLY = "knows drawn people only, whatever photo it is shown; models for real photos are trained on real photos"
 
 OneOrMore = Photo | Iterable[Photo]
 Moving = Literal["appearance", "structure"]
@@ -74,6 +75,8 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
         True
     """
     file = weights_file(source)
+    if str(source) in SHIPPED:
+        console.notice(f"{source}: {_KNOWS_ONLY}")
     return Model(load_any(file, device_named(device)), str(source), file)
 
 
@@ -640,9 +643,9 @@ class Model:
         path = expanded(path)
         if path.suffix != ".safetensors":
             raise UserError(f"{path}: weights are written as .safetensors")
-        kept = self._own_threshold()
-        if self._threshold is not None and (half or kept is None):
-            which = "these before they were rounded" if half else "other weights"
+        kept, rounded = self._own_threshold(), half and not _are_half(self.net)
+        if self._threshold is not None and (rounded or kept is None):
+            which = "these before they were rounded" if rounded else "other weights"
             console.warn(f"{path}: written without a threshold, which was calibrated with {which}")
             kept = None
         threshold = None if kept is None else kept.to_dict()
@@ -650,7 +653,7 @@ class Model:
             path, self.net, self.config, "joint" if self.generates else "teacher", self.identities, threshold, half=half
         )
         told = self.card(results, licence)
-        if half:  # what was found for the weights before they were rounded is not theirs
+        if rounded:  # what was found for the weights before they were rounded is not theirs
             told = replace(told, results=tuple(results), threshold=None, fingerprint="")
         cards.write(told, path)
         return path
@@ -750,6 +753,12 @@ class Model:
         if not len(photos):
             raise UserError(f"{what}: no photos are given")
         return photos.all()
+
+
+def _are_half(net: torch.nn.Module) -> bool:
+    """Whether half precision holds these weights exactly."""
+    numbers = (tensor for tensor in net.state_dict().values() if tensor.is_floating_point())
+    return all(torch.equal(tensor.half().to(tensor.dtype), tensor) for tensor in numbers)
 
 
 def _matched(what: str, **given: Tensor) -> tuple[Tensor, ...]:
