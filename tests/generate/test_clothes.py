@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import code_of
 from torch import Tensor
 
-from dgnet import cli, config
+from dgnet import config
 from dgnet.datasets.read import read_dataset
 from dgnet.drawn.dataset import load_factors, swap_truth, synthesize
 from dgnet.errors import UserError
@@ -97,28 +98,21 @@ def weights(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
-
-
 def test_a_model_and_features_of_any_toolkit_give_the_same(
     weights: Path, people: Path, tmp_path: Path, capsys: Any
 ) -> None:
     written, told, theirs = tmp_path / "dressed", tmp_path / "told.json", tmp_path / "theirs.json"
     given = ("evaluate", weights, "--clothes-reliance", weights, "--device", "cpu")
-    assert run(*given, "--reliance-images", written, "--json", told) == 0
+    assert code_of(*given, "--reliance-images", written, "--json", told) == 0
     said = capsys.readouterr().out
     assert "rank-1" in said
     assert "clothes reliance over 6 images" in said
     ours = load_results(told).provenance["clothes_reliance"]
     assert ours["images"] == 6
 
-    assert run("embed", weights, written, "--out", tmp_path / "features.npz", "--device", "cpu") == 0
+    assert code_of("embed", weights, written, "--out", tmp_path / "features.npz", "--device", "cpu") == 0
     features = ("evaluate", "--features", tmp_path / "features.npz", "--clothes-reliance", written, "--json", theirs)
-    assert run(*features) == 0
+    assert code_of(*features) == 0
     found = json.loads(theirs.read_text())
     assert found["clothes_reliance"] == pytest.approx(ours["clothes_reliance"], abs=1e-4)
     assert len(found["per_image"]) == 6
@@ -128,17 +122,17 @@ def test_a_model_and_features_of_any_toolkit_give_the_same(
         assert identity[Path(row["photo"]).name] != identity[Path(row["clothes"]).name]
     (written / "swapped" / "0009.png").write_bytes((written / "swapped" / "0001.png").read_bytes())
     capsys.readouterr()
-    assert run(*features) == 2
+    assert code_of(*features) == 2
     assert "no features of 1 pictures" in capsys.readouterr().err
 
 
 def test_without_a_model_the_pictures_are_written(weights: Path, tmp_path: Path, capsys: Any) -> None:
     given = ("evaluate", "--clothes-reliance", weights, "--device", "cpu")
-    assert run(*given, "--reliance-images", tmp_path / "dressed") == 0
+    assert code_of(*given, "--reliance-images", tmp_path / "dressed") == 0
     assert len(list((tmp_path / "dressed").rglob("*.png"))) == 18
-    assert run(*given, "--reliance-images", tmp_path / "dressed") == 2
+    assert code_of(*given, "--reliance-images", tmp_path / "dressed") == 2
     assert "not empty; give a new folder" in capsys.readouterr().err
-    assert run(*given) == 2
+    assert code_of(*given) == 2
     assert "give one, or --reliance-images FOLDER" in capsys.readouterr().err
-    assert run("evaluate", weights, "--reliance-images", tmp_path / "x", "--device", "cpu") == 2
+    assert code_of("evaluate", weights, "--reliance-images", tmp_path / "x", "--device", "cpu") == 2
     assert "goes with --clothes-reliance GENERATOR" in capsys.readouterr().err

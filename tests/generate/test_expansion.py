@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from command import code_of
 
-from dgnet import cli, config
+from dgnet import config
 from dgnet.datasets.read import read_dataset
-from dgnet.drawn.dataset import synthesize
 from dgnet.generate import edit, expansion
 from dgnet.images.decode import decode
 from dgnet.models.dgnet import DGNet
@@ -24,36 +23,9 @@ from dgnet.weights.files import save_model
 TINY = config.load("tiny")
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "people"
-    synthesize(folder, identities=6, test_identities=2, cameras=2, images_per_camera=2, height=32, width=16)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def net() -> DGNet:
-    torch.manual_seed(0)
-    return DGNet(TINY, 4).eval()
-
-
-@pytest.fixture(scope="module")
-def weights(net: DGNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "model.safetensors"
-    save_model(path, net, TINY, "joint", [])
-    return path
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
-
-
 def generate(weights: Path, people: Path, out: Path, *more: object) -> int:
     given = ("--data", people, "--device", "cpu", "--per-identity", 5, *more)
-    return run("generate", "dataset", weights, out, *given)
+    return code_of("generate", "dataset", weights, out, *given)
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import code_of
 from PIL import Image
 
-from dgnet import cli, config
+from dgnet import config
 from dgnet.drawn.pairs import FACTORS, Pair, pairs
 from dgnet.generate.fidelity import Benchmark, fidelity, write_benchmark
 from dgnet.models.dgnet import DGNet
@@ -23,13 +24,6 @@ from dgnet.weights.files import save_model
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     return write_benchmark(tmp_path_factory.mktemp("data") / "pairs", count=12, height=64, width=32)
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
 
 
 def test_the_truth_is_perfect_and_the_structure_photo_is_nobody(benchmark: Benchmark) -> None:
@@ -77,12 +71,12 @@ def test_the_same_seed_gives_the_same_folder(benchmark: Benchmark, tmp_path: Pat
 def test_pictures_of_another_format_and_size_are_read_back(benchmark: Benchmark, tmp_path: Path, capsys: Any) -> None:
     for file in (benchmark.folder / "truth").glob("*.png"):
         Image.open(file).resize((64, 128), Image.Resampling.BICUBIC).save(tmp_path / f"{file.stem}.jpg", quality=95)
-    assert run("score", "--truth", benchmark.folder, tmp_path, "--json", tmp_path / "told.json") == 0
+    assert code_of("score", "--truth", benchmark.folder, tmp_path, "--json", tmp_path / "told.json") == 0
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["factors"]["all pairs"]["identity"] == 1
     assert 25 < told["factors"]["all pairs"]["PSNR"] < math.inf
     (tmp_path / "0007.jpg").unlink()
-    assert run("score", "--truth", benchmark.folder, tmp_path) == 2
+    assert code_of("score", "--truth", benchmark.folder, tmp_path) == 2
     assert "1 of 12 pictures are missing, the first 0007.png (or .jpg)" in capsys.readouterr().err
 
 
@@ -90,10 +84,11 @@ def test_a_model_of_ours_is_measured_in_one_line(benchmark: Benchmark, tmp_path:
     torch.manual_seed(0)
     save_model(tmp_path / "model.safetensors", DGNet(config.load("tiny"), 4).eval(), config.load("tiny"), "joint", [])
     ours = ["score", "--truth", benchmark.folder, tmp_path / "ours", "--device", "cpu"]
-    assert run(*ours, "--generator", tmp_path / "model.safetensors", "--teacher", tmp_path / "model.safetensors") == 0
+    model = tmp_path / "model.safetensors"
+    assert code_of(*ours, "--generator", model, "--teacher", model) == 0
     said = capsys.readouterr().out
     assert "teacher" in said
     assert len(list((tmp_path / "ours").glob("*.png"))) == 12
-    assert run(*ours) == 0
+    assert code_of(*ours) == 0
     shutil.rmtree(tmp_path / "ours")
-    assert run(*ours) == 2
+    assert code_of(*ours) == 2

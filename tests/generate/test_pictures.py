@@ -8,29 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import code_of
 from PIL import Image
 
-from dgnet import cli, config
 from dgnet.errors import UserError
 from dgnet.generate.edit import between
 from dgnet.images import sheets
-from dgnet.models.dgnet import DGNet
-from dgnet.weights.files import save_model
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "model.safetensors"
-    torch.manual_seed(0)
-    save_model(path, DGNet(config.load("tiny"), 3).eval(), config.load("tiny"), "joint", [])
-    return path
 
 
 @pytest.fixture
@@ -71,12 +54,12 @@ def test_pictures_are_enlarged_set_apart_and_labelled(
 ) -> None:
     made = ("generate", "grid", weights, tmp_path / "grid.png", "--structures", *photos[:2], "--appearances", photos[2])
     device = ("--device", "cpu")
-    assert run(*made, *device) == 0
+    assert code_of(*made, *device) == 0
     plain = Image.open(tmp_path / "grid.png").size
-    assert run(*made, *device, "--scale", 4, "--border", 2) == 0
+    assert code_of(*made, *device, "--scale", 4, "--border", 2) == 0
     width, height = Image.open(tmp_path / "grid.png").size
     assert (width, height) == (3 * 64 + 4 * 8 + 8, 2 * 128 + 4 * 8)
-    assert run(*made, *device, "--labels", "--scale", 4, "--border", 2) == 0
+    assert code_of(*made, *device, "--labels", "--scale", 4, "--border", 2) == 0
     labelled = np.asarray(Image.open(tmp_path / "grid.png"))
     assert labelled.shape[0] == height + 18
     assert labelled.shape[1] > width
@@ -86,14 +69,14 @@ def test_pictures_are_enlarged_set_apart_and_labelled(
     assert (labelled[:, : labelled.shape[1] - width] < 128).any()  # and before the row
     assert (labelled[18:, labelled.shape[1] - width :][:100, :60] == 255).all()  # the corner stays empty
     assert plain[0] < width
-    assert run(*made, *device, "--scale", 0) == 2
+    assert code_of(*made, *device, "--scale", 0) == 2
     assert "scale is 0: 1 to" in capsys.readouterr().err
 
 
 def test_without_an_ending_each_picture_is_a_file(weights: Path, photos: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "single"
     given = ("--structures", *photos[:2], "--appearances", *photos, "--scale", 2, "--device", "cpu")
-    assert run("generate", "grid", weights, out, *given) == 0
+    assert code_of("generate", "grid", weights, out, *given) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         f"{kept}_in_{worn}.png" for kept in ("anna", "carl") for worn in ("anna", "carl", "dora")
     ]
@@ -103,11 +86,12 @@ def test_without_an_ending_each_picture_is_a_file(weights: Path, photos: list[Pa
 def test_strips_along_the_arc(weights: Path, photos: list[Path], tmp_path: Path) -> None:
     ends = ("--start", photos[0], "--end", photos[1], "--of", "appearance", "--steps", 3, "--device", "cpu")
     for path in ("linear", "spherical"):
-        assert run("generate", "interpolate", weights, tmp_path / f"{path}.png", *ends, "--path", path) == 0
+        assert code_of("generate", "interpolate", weights, tmp_path / f"{path}.png", *ends, "--path", path) == 0
     line, arc = (np.asarray(Image.open(tmp_path / f"{path}.png")).astype(int) for path in ("linear", "spherical"))
     assert np.abs(line[:, :16] - arc[:, :16]).max() <= 1  # the same beginning
     assert (
-        run("generate", "interpolate", weights, tmp_path / "arc.gif", *ends, "--path", "spherical", "--scale", 4) == 0
+        code_of("generate", "interpolate", weights, tmp_path / "arc.gif", *ends, "--path", "spherical", "--scale", 4)
+        == 0
     )
     assert Image.open(tmp_path / "arc.gif").size == (64, 128)
 

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import code_of
 from safetensors.torch import save_file
 
-from dgnet import cli, config
-from dgnet.drawn.dataset import load_factors, swap_truth, synthesize
+from dgnet.drawn.dataset import load_factors, swap_truth
 from dgnet.errors import UserError
 from dgnet.generate import distances, edit
 from dgnet.generate.quality import floats, psnr
 from dgnet.generate.score import copies, named_identities, recognised, sources_of
-from dgnet.models.dgnet import DGNet
 from dgnet.models.inception import Inception
-from dgnet.weights.files import save_model
 
 CPU = torch.device("cpu")
 
@@ -103,33 +101,13 @@ def test_names_of_market_1501_tell_who_it_is() -> None:
 # The command
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "people"
-    synthesize(folder, identities=6, test_identities=2, cameras=2, images_per_camera=2, height=32, width=16)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "model.safetensors"
-    torch.manual_seed(0)
-    save_model(path, DGNet(config.load("tiny"), 4).eval(), config.load("tiny"), "joint", [])
-    return path
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(word) for word in words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
-
-
 def test_a_generated_folder_is_scored(people: Path, weights: Path, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("torchmetrics")
     out, told = tmp_path / "made", tmp_path / "scores.json"
-    assert run("generate", "folder", weights, out, "--images", people / "bounding_box_train", "--device", "cpu") == 0
-    assert run("score", people, out, "--teacher", weights, "--json", told, "--device", "cpu") == 0
+    assert (
+        code_of("generate", "folder", weights, out, "--images", people / "bounding_box_train", "--device", "cpu") == 0
+    )
+    assert code_of("score", people, out, "--teacher", weights, "--json", told, "--device", "cpu") == 0
     said = capsys.readouterr().out
     assert "FD-lite2" in said
     assert "FID" not in said
@@ -154,7 +132,7 @@ def test_a_generated_folder_is_scored(people: Path, weights: Path, tmp_path: Pat
 def test_training_photos_handed_in_as_generated_are_copies(people: Path, tmp_path: Path) -> None:
     pytest.importorskip("torchmetrics")
     train = people / "bounding_box_train"
-    assert run("score", train, train, "--json", tmp_path / "scores.json", "--device", "cpu") == 0
+    assert code_of("score", train, train, "--json", tmp_path / "scores.json", "--device", "cpu") == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["figures"]["copied"]["value"] == 1
     assert scores["figures"]["FD-lite2"]["value"] == pytest.approx(0, abs=1e-6)
@@ -174,7 +152,7 @@ def test_training_photos_handed_in_as_generated_are_copies(people: Path, tmp_pat
     ],
 )
 def test_what_cannot_be_scored_is_told(people: Path, words: list[str], says: str, capsys: Any) -> None:
-    assert run(*[str(people) if word == "PEOPLE" else word for word in words], "--device", "cpu") == 2
+    assert code_of(*[str(people) if word == "PEOPLE" else word for word in words], "--device", "cpu") == 2
     assert says in capsys.readouterr().err
 
 
@@ -183,5 +161,5 @@ def test_a_damaged_provenance_is_told(people: Path, tmp_path: Path, capsys: Any)
     for photo in sorted((people / "query").glob("*.jpg"))[:2]:
         (tmp_path / "made" / photo.name).write_bytes(photo.read_bytes())
     (tmp_path / "made" / "provenance.json").write_text("[]")
-    assert run("score", people, tmp_path / "made", "--device", "cpu") == 2
+    assert code_of("score", people, tmp_path / "made", "--device", "cpu") == 2
     assert "its provenance is damaged" in capsys.readouterr().err
