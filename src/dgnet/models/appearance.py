@@ -82,9 +82,16 @@ class AppearanceEncoder(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Per head, its feature of one view [N, width], of any length."""
-        _, pooled = self.pool(x)
+        return self.read(self.pool(x)[1])
+
+    def read(self, pooled: list[Tensor]) -> list[Tensor]:
+        """`features`, of what `pool` gave."""
         return [head.feature(part) for head, part in zip(self.heads, pooled, strict=True)]  # type: ignore[operator]
 
     def embed(self, x: Tensor) -> Tensor:
         """The re-ID feature of one view: every head's feature, each L2-normalised, side by side [N, heads * width]."""
-        return torch.cat([F.normalize(feature, dim=1) for feature in self.features(x)], dim=1)
+        return self.side_by_side(self.pool(x)[1])
+
+    def side_by_side(self, pooled: list[Tensor]) -> Tensor:
+        """`embed`, of what `pool` gave."""
+        return torch.cat([F.normalize(feature, dim=1) for feature in self.read(pooled)], dim=1)

@@ -44,11 +44,12 @@ class Centralised(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """x [N, 3, H, W], normalised -> [N, D]."""
-        worn = self.net.appearance.pool(x)[0].repeat_interleave(len(self.structures), 0)  # [N K, code]
+        code, pooled = self.net.appearance.pool(x)
+        worn = code.repeat_interleave(len(self.structures), 0)  # [N K, code]
         # The K structures in the first photo's clothes, then all of them in the next one's, ...
         painted = self.net.decode(self.structures, worn)
         around = self.net.embed(painted).view(len(x), len(self.structures), -1).sum(1)
-        return unit(self.net.embed(x) + around, parts_of(self.net))
+        return unit(self.net.appearance.side_by_side(pooled) + around, parts_of(self.net))
 
 
 def centralised(net: DGNet | Baseline, count: int) -> DGNet | Baseline | Centralised:
