@@ -420,7 +420,7 @@ class Model:
         protocol.warn_of_acquaintances(dataset, self.config, self.identities)
         found = protocol.features(self.net, self.config, dataset, self.device, replace(reading, flip=True))
         self.threshold = calibrate(
-            protocol.as_embedded(found, self._alpha), far, model=self.fingerprint, data=dataset.name, draws=draws,
+            protocol.as_embedded(found, self._alpha), far, model=self.fingerprint, data=dataset.root.name, draws=draws,
             seed=seed,
         )  # fmt: skip
         return self.threshold
