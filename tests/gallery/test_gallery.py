@@ -207,7 +207,7 @@ def test_a_folder_may_be_a_tracklet(model: dgnet.Model, photos: list[Path], tmp_
     assert len(found) == 2
 
 
-def test_times_are_searched_by(model: dgnet.Model, photos: list[Path], tmp_path: Path) -> None:
+def test_times_are_searched_by(model: dgnet.Model, photos: list[Path], weights: Path, tmp_path: Path, run: Run) -> None:
     for day, photo in enumerate(photos[:4], start=1):
         shutil.copy(photo, tmp_path / f"{day}.jpg")
         os.utime(tmp_path / f"{day}.jpg", (86400 * day, 86400 * day))
@@ -221,9 +221,19 @@ def test_times_are_searched_by(model: dgnet.Model, photos: list[Path], tmp_path:
         (Where(before="1970-01-02T01:00:00"), "1"),
     ):
         assert sorted(Path(m.name).stem for m in gallery.search(query, where=where)) == list(days)
+    for words, days in (
+        (["--after", "1970-01-03"], "34"),
+        (["--before", "1970-01-02T01:00:00"], "1"),
+        (["--after", "1970-01-02T01:00:00", "--before", "1970-01-03T01:00:00"], "2"),
+    ):
+        run("gallery", "search", tmp_path / "g", photos[0], "--model", weights, *words, "--json", tmp_path / "f.json")
+        told = json.loads((tmp_path / "f.json").read_text())["matches"]
+        assert sorted(Path(match["name"]).stem for match in told) == list(days)
 
 
-def test_the_best_are_ranked_anew_as_re_ranking_has_it(built: Path, model: dgnet.Model, people: Path, run: Run) -> None:
+def test_the_best_are_ranked_anew_as_re_ranking_has_it(
+    built: Path, model: dgnet.Model, people: Path, tmp_path: Path, run: Run
+) -> None:
     import numpy as np
 
     from dgnet.retrieval.feature_sets import Features, FeatureSet
@@ -241,7 +251,12 @@ def test_the_best_are_ranked_anew_as_re_ranking_has_it(built: Path, model: dgnet
     ranked = [names.index(Path(match.name)) for match in found]
     distance = rerank(prepare(both, Comparison(None)), settings)[0]
     torch.testing.assert_close(distance[ranked], distance[wanted])
-    assert run("gallery", "search", built, query, "--rerank", "--top", 2).code == 0
+    anew, plain = (Gallery(built).search(one, top=6, reranking=how) for how in (ReRanking(), None))
+    assert [match.name for match in anew] != [match.name for match in plain]
+    for words, wanted_first in ((["--rerank"], anew), ([], plain)):
+        run("gallery", "search", built, query, *words, "--top", 6, "--json", tmp_path / "found.json")
+        told = json.loads((tmp_path / "found.json").read_text())["matches"]
+        assert [match["name"] for match in told] == [match.name for match in wanted_first]
 
 
 def test_a_build_that_is_killed_goes_on_from_what_it_said_was_safe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import code_of
+from PIL import Image
 
 from dgnet import config
 from dgnet.datasets.read import read_dataset
@@ -87,7 +89,12 @@ def test_shards_make_the_whole(weights: Path, people: Path, tmp_path: Path, caps
     assert "7 pictures of shard 2/3 painted" in capsys.readouterr().out
     by_file = [sorted(rows(tmp_path / name), key=lambda row: row["file"]) for name in ("one", "three")]
     assert by_file[0] == by_file[1]
-    assert pictures(tmp_path / "one").keys() == pictures(tmp_path / "three").keys()
+    one, three = pictures(tmp_path / "one"), pictures(tmp_path / "three")
+    assert one.keys() == three.keys()
+    for name in one:  # the same picture, but for the rounding of another batch
+        first, second = (np.asarray(Image.open(io.BytesIO(made[name])), np.int64) for made in (one, three))
+        assert np.abs(first - second).mean() < 1, name
+    assert len(set(one.values())) == len(one)
     assert generate(weights, people, tmp_path / "three", "--shard", "1/2") == 2
     assert "is painted in other shards (provenance-1-of-3.csv)" in capsys.readouterr().err
     assert generate(weights, people, tmp_path / "three") == 2
@@ -115,6 +122,10 @@ def test_with_the_real_images_it_is_a_set_to_train_and_test_with(weights: Path, 
         labels = [Counter(zip(s.identities.tolist(), s.cameras.tolist(), strict=True)) for s in
                   (getattr(real, split), getattr(made, split))]  # fmt: skip
         assert labels[0] == labels[1]
+        photos = [Counter(path.read_bytes() for path in getattr(s, split).paths) for s in (real, made)]
+        assert photos[0] == photos[1]
+    copied = Counter(path.read_bytes() for path in made.train.paths)
+    assert Counter(path.read_bytes() for path in real.train.paths) <= copied
 
 
 def test_unreadable_photos_are_named_or_passed_over(weights: Path, people: Path, tmp_path: Path, capsys: Any) -> None:

@@ -15,6 +15,8 @@ from command import code_of
 from PIL import Image
 
 from dgnet import config
+from dgnet.drawn import pairs as drawn_pairs
+from dgnet.drawn.dataset import draw_people
 from dgnet.drawn.pairs import FACTORS, Pair, pairs
 from dgnet.generate.fidelity import Benchmark, fidelity, write_benchmark
 from dgnet.models.dgnet import DGNet
@@ -56,6 +58,24 @@ def test_each_factor_changes_what_it_says() -> None:
         return float(np.abs(pair.appearance[border].astype(float) - pair.structure[border]).mean())
 
     assert apart("pose") < apart("camera")
+
+
+FIELDS = {
+    "colour": {"upper", "second", "lower", "shoes", "bag_colour"},
+    "garment": {"pattern", "sleeves", "lower_kind"},
+    "bag": {"bag", "bag_colour"},
+}
+
+
+@pytest.mark.parametrize("factor", FIELDS)
+def test_a_factor_of_a_person_changes_that_and_nothing_else(factor: str) -> None:
+    chance, changed = np.random.default_rng(0), set()
+    for first in draw_people(chance, 60):
+        other = drawn_pairs._changed(first, drawn_pairs._CHANGES[factor], chance)
+        fields = {name for name, value in vars(first).items() if value != getattr(other, name)}
+        assert fields
+        changed |= fields
+    assert changed == FIELDS[factor]
 
 
 def test_the_same_seed_gives_the_same_folder(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import torch
 from command import code_of
 from PIL import Image
 
+import dgnet
 from dgnet.errors import UserError
+from dgnet.generate import edit
 from dgnet.generate.edit import between
 from dgnet.images import sheets
+from dgnet.models.dgnet import DGNet
 
 
 @pytest.fixture
@@ -89,6 +92,13 @@ def test_strips_along_the_arc(weights: Path, photos: list[Path], tmp_path: Path)
         assert code_of("generate", "interpolate", weights, tmp_path / f"{path}.png", *ends, "--path", path) == 0
     line, arc = (np.asarray(Image.open(tmp_path / f"{path}.png")).astype(int) for path in ("linear", "spherical"))
     assert np.abs(line[:, :16] - arc[:, :16]).max() <= 1  # the same beginning
+    model = dgnet.load(weights, "cpu")
+    assert isinstance(model.net, DGNet)
+    ends_of = edit.appearance_codes(model.net, edit.read(photos[:2], 32, 16))
+    middle = between(ends_of[:1], ends_of[1:], 3, "spherical")[1]
+    with torch.inference_mode():
+        wanted = edit.paint(model.net, edit.structure_codes(model.net, edit.read(photos[:1], 32, 16)), middle)
+    assert any(np.abs(arc[:, x : x + 16] - wanted[0].numpy()).max() <= 1 for x in range(arc.shape[1] - 15))
     assert (
         code_of("generate", "interpolate", weights, tmp_path / "arc.gif", *ends, "--path", "spherical", "--scale", 4)
         == 0

@@ -64,6 +64,24 @@ def test_without_saturation_colours_are_gray_and_brightness_is_a_factor() -> Non
     assert 1.18 < factors.max() <= 1.2
 
 
+def test_jitter_is_brightness_then_contrast_then_saturation() -> None:
+    """Worked out pixel by pixel, from the factors that the same generator gives."""
+    pixels = torch.tensor([[[[0.30, 0.50]], [[0.40, 0.45]], [[0.55, 0.35]]]]).repeat(20, 1, 1, 1)  # [20, 3, 1, 2]
+    made = denormalise(colour_jitter(renormalise(pixels), seeded(), 1.0))
+    generator = seeded()
+    torch.rand(20, generator=generator)
+    factors = 1 + 0.2 * (2 * torch.rand(3, 20, generator=generator) - 1)
+    for n in range(20):
+        brightness, contrast, saturation = factors[:, n].tolist()
+        bright = pixels[n, :, 0] * brightness  # [3, 2]; nothing here leaves [0, 1]
+        gray = [sum(LUMA[c] * float(bright[c, p]) for c in range(3)) for p in range(2)]
+        mean = sum(gray) / 2
+        apart = mean + contrast * (bright - mean)
+        gray = [sum(LUMA[c] * float(apart[c, p]) for c in range(3)) for p in range(2)]
+        for p in range(2):
+            torch.testing.assert_close(made[n, :, 0, p], gray[p] + saturation * (apart[:, p] - gray[p]))
+
+
 def test_a_gray_rectangle_is_the_gray_of_its_pixels() -> None:
     x = photos(50)
     pixels = denormalise(x)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from acquainted import acquainted
 from command import Run
 
@@ -16,6 +17,7 @@ from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate
 from dgnet.evaluate.protocol import Reading
+from dgnet.evaluate.results import load_results
 from dgnet.generate.edit import read
 from dgnet.images.transforms import normalise
 from dgnet.models.dgnet import DGNet
@@ -131,7 +133,11 @@ def test_typical_structures_are_real_ones_and_always_the_same(trained: Path, pho
     chosen = typical_structures(net, pictures, 4)
     assert torch.equal(chosen, typical_structures(net, pictures, 4))
     outlines = net.structure_of(normalise(pictures)).half()
+    assert len(chosen) == 4
     assert all((outlines == each).flatten(1).all(1).any() for each in chosen)
+    with frozen(net), torch.inference_mode():
+        codes = F.adaptive_avg_pool2d(net.structure(net.structure_of(normalise(pictures))), (8, 4)).flatten(1)
+    assert torch.equal(chosen, outlines[medoids(codes, 4)])
 
 
 def test_medoids_sit_in_the_middle_of_their_groups() -> None:
@@ -171,3 +177,9 @@ def test_evaluate_says_what_centralising_gains(trained: Path, photos: list[Path]
     told = run("evaluate", file, "--centralise", 2).out
     assert f"mAP {change:+.2f} [" in told
     assert "each centralised on 2 structures" in ours.provenance["views"]
+
+    told = run("evaluate", file, "--neighbours", 1, "--json", tmp_path / "near.json").out
+    near = load_results(tmp_path / "near.json")
+    assert near.protocol["neighbours"] == 1
+    change = 100 * (near.mAP_standard - plain.mAP_standard)
+    assert f"mAP {change:+.2f} [" in told

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from dgnet import cli, config
 from dgnet.config import Config, Train
@@ -22,6 +25,7 @@ from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import train_joint
 from dgnet.train.optim import Optimizers, by_depth, teacher_optimizers
 from dgnet.train.schedule import rate
+from dgnet.train.step import JointStep
 from dgnet.weights import files
 
 CPU = torch.device("cpu")
@@ -123,6 +127,19 @@ def test_a_frozen_backbone_stays_as_it_is_and_then_learns(people: Dataset, tmp_p
         body = [key for key in start if key.startswith("backbone.") and not key.endswith("num_batches_tracked")]
         assert {torch.equal(after[key], start[key]) for key in body} == {kept}  # running statistics, too
         assert not torch.equal(after["head.classify.weight"], start["head.classify.weight"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["teacher.loss.label_smoothing=0.2", "teacher.erasing=1", "teacher.augment.colour_jitter=1",
+     "teacher.augment.local_grayscale=1", "teacher.augment.random_patch=1"],
+)  # fmt: skip
+def test_each_part_of_the_recipe_reaches_the_first_iteration(people: Dataset, tmp_path: Path, override: str) -> None:
+    first = []
+    for name, more in (("without", []), ("with", [override]), ("again", [override])):
+        trained(people, tmp_path / name, "teacher.epochs=1", "teacher.milestones=[]", *more)
+        first.append(logs.read(tmp_path / name / "log.jsonl")[0]["total"])
+    assert first[1] == first[2] != first[0]
 
 
 def test_batches_have_pairs_and_an_epoch_is_as_many_photos_as_there_are(people: Dataset, tmp_path: Path) -> None:
@@ -304,6 +321,44 @@ JOINT = [
     "train.backbone_frozen=2", "model.appearance.weights=teacher", "loss.teacher=2", "train.sampling=identity_balanced",
     "train.photos_per_identity=2",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "term"),
+    [("data.augment.colour_jitter=1", "identity"), ("data.augment.local_grayscale=1", "identity"),
+     ("data.augment.random_patch=1", "identity"), ("loss.label_smoothing=0.2", "identity")],
+)  # fmt: skip
+def test_each_part_of_the_recipe_reaches_the_first_joint_iteration(
+    people: Dataset, tmp_path: Path, override: str, term: str
+) -> None:
+    first = []
+    for name, more in (("without", []), ("with", [override]), ("again", [override])):
+        chosen = config.load("tiny", ["loss.teacher=0", "train.iterations=1", "train.milestones=[]", *more])
+        assert train_joint(chosen, people, tmp_path / name, [], CPU)
+        first.append(logs.read(tmp_path / name / "log.jsonl")[0]["terms"][term])
+    assert first[1] == first[2] != first[0]
+
+
+def test_joint_half_batches_have_pairs_where_they_are_asked_for(
+    people: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seen = JointStep.__call__, []
+
+    def noted(self: JointStep, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Any:
+        seen.append(y.tolist())
+        return step(self, x, x_pos, y, iteration)
+
+    monkeypatch.setattr(JointStep, "__call__", noted)
+    chosen = config.load(
+        "tiny",
+        ["loss.teacher=0", "train.iterations=3", "train.milestones=[]", "train.sampling=identity_balanced",
+         "train.photos_per_identity=2"],
+    )  # fmt: skip
+    assert train_joint(chosen, people, tmp_path / "run", [], CPU)
+    assert len(seen) == 3
+    for labels in seen:
+        for half in (labels[: len(labels) // 2], labels[len(labels) // 2 :]):
+            assert set(Counter(half).values()) == {2}
 
 
 def test_the_recipe_in_joint_training_is_continued_bit_for_bit(

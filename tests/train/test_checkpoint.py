@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import processes
 import pytest
@@ -197,6 +199,21 @@ def test_a_saver_takes_what_stands_now_and_writes_it_meanwhile(tmp_path: Path) -
     assert [path.stem for path in checkpoint.in_folder(tmp_path)] == ["00000003", "00000002"]
     for path in checkpoint.in_folder(tmp_path):
         assert checkpoint.load(path)["weights"].tolist() == [float(path.stem)] * 3
+
+
+def test_a_saver_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, full_disk_is_free = checkpoint._write, threading.Event()
+
+    def slow(*what: Any) -> None:
+        assert full_disk_is_free.wait(30)
+        write(*what)
+
+    monkeypatch.setattr(checkpoint, "_write", slow)
+    with checkpoint.Saver(tmp_path, keep=1) as saver:
+        saver.save(1, {"number": 1}, lambda: None)  # returns, or waits for what comes only after it
+        assert checkpoint.in_folder(tmp_path) == []
+        full_disk_is_free.set()
+    assert [path.stem for path in checkpoint.in_folder(tmp_path)] == ["00000001"]
 
 
 def test_a_saver_that_cannot_write_tells_and_keeps_what_was_saved_before(
