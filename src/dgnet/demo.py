@@ -29,7 +29,7 @@ from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import require_fitting, train_joint
 from dgnet.train.logs import read as read_log
 from dgnet.train.run import require_same
-from dgnet.weights.files import Kind, Loaded, load_any, load_joint, load_teacher
+from dgnet.weights.files import Kind, Loaded, load_joint, load_teacher
 
 
 class Stage(NamedTuple):
@@ -79,8 +79,9 @@ def demo(
             return None
 
     loaded, alone = load_joint(model, device), load_teacher(teacher, device)
-    for file, *_ in stages:
-        if load_any(file, device).identities != dataset.train.people.tolist():
+    kept = load_joint(unaided, device) if control else None
+    for file, held in ((teacher, alone), (model, loaded), (unaided, kept)):
+        if held is not None and held.identities != dataset.train.people.tolist():
             raise UserError(f"{file}: trained on other people than those in {people}; remove {file.parent}, too")
     found = features(loaded.net, config, dataset, device)
     protocol = {"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor}
@@ -89,8 +90,7 @@ def demo(
     )
     theirs = evaluate_network(alone.net, config, dataset, device, name="teacher", provenance={"weights": alone.hash})
     rows, verdicts = [*theirs, *ours], [UNDECIDED]
-    if control:
-        kept = load_joint(unaided, device)  # its fine-grained half was never trained: alpha 0 leaves it out
+    if kept is not None:  # its fine-grained half was never trained: alpha 0 leaves it out
         rows += evaluate_network(
             kept.net, config, dataset, device, name="control", alphas=[0.0], provenance={"weights": kept.hash}
         )
@@ -116,7 +116,7 @@ def demo(
         structure=pictures.structure,
         retrieval=answers,
         explained=explained(loaded.net, answers, config),
-        cmc={theirs[0].name: theirs[0].cmc[:50], ours[0].name: ours[0].cmc[:50]},
+        cmc={theirs[0].name: theirs[0].cmc, ours[0].name: ours[0].cmc},
         log=read_log(model.parent / "log.jsonl"),
         teacher_log=read_log(teacher.parent / "log.jsonl"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from dgnet import __version__, console
@@ -51,6 +53,33 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, which is new or empty, to write to; it becomes `folder` at the end. On failure, nothing
+    stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        os.rename(part, folder)  # noqa: PTH104
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def occupied(folder: Path) -> bool:
+    """Whether something is there already: a file, or a folder that is not empty."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def write_json(path: Path, value: Any, *, ascii: bool = True) -> None:
+    """Write `value` as JSON, a line for each entry, all or nothing. Raises as `replacing`."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=ascii) + "\n", encoding="utf-8")
 
 
 def file_hash(path: str | Path) -> str:

@@ -17,17 +17,18 @@ from torch import Tensor
 
 from dgnet import console
 from dgnet.datasets.folders import images_among, images_in
-from dgnet.datasets.records import Split
+from dgnet.datasets.read import of_model
+from dgnet.datasets.records import Dataset, Split
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate import protocol
 from dgnet.evaluate.calibrate import calibrate
 from dgnet.evaluate.results import Results
 from dgnet.export import card as cards
-from dgnet.export.export import Report
+from dgnet.export.export import Options, Report, export
 from dgnet.files import expanded, local_file
 from dgnet.gallery.ask import Kept
-from dgnet.gallery.embedding import embedded, left_out
+from dgnet.gallery.embedding import embedded_photos
 from dgnet.gallery.places import open_or_create
 from dgnet.gallery.store import Precision
 from dgnet.generate import edit
@@ -35,18 +36,16 @@ from dgnet.generate.clothes import Dressed, dressed
 from dgnet.generate.dataset import folder
 from dgnet.generate.expansion import generate_dataset
 from dgnet.images.inputs import Photo, Photos, crop, pixels
-from dgnet.images.pieces import Piece
 from dgnet.models.dgnet import Codes, DGNet
 from dgnet.models.heads import Head
 from dgnet.retrieval import decision
 from dgnet.retrieval.centralise import centralised, typical_structures
 from dgnet.retrieval.decision import Same, Threshold, judged
-from dgnet.retrieval.exact import best
 from dgnet.retrieval.explain import Explanation, explain
 from dgnet.retrieval.features import extract, parts_of
-from dgnet.retrieval.matches import Match
+from dgnet.retrieval.matches import Match, most_alike
 from dgnet.retrieval.scores import unit, weigh
-from dgnet.weights.files import FINISHED, Loaded, load_any, save_model
+from dgnet.weights.files import FINISHED, Loaded, finished, load_any, save_model
 from dgnet.weights.fingerprint import fingerprint
 from dgnet.weights.foreign import listed
 
@@ -91,9 +90,8 @@ def weights_file(source: str | Path) -> Path:
         return local_file(f"hub:{parts[1]}{parts[2] or f'/{FINISHED[0]}'}", "is it the name of a model of dgnet?")
     path = expanded(source)
     if path.is_dir():
-        for name in FINISHED:
-            if (path / name).is_file():
-                return path / name
+        if (done := finished(path)) is not None:
+            return done
         if (path / "config.yaml").is_file():
             raise UserError(
                 f"{path}: a run that is not finished: no {' or '.join(FINISHED)} yet; --resume continues it"
@@ -235,7 +233,7 @@ class Model:
         if not len(photos):
             return torch.empty(0, self._width if parts else self.dimensions)
         seen_by = centralised(self.net, centralise)
-        found = extract(seen_by, photos, self.config.evaluate.batch, parts=parts_of(self.net))
+        found = extract(seen_by, photos, self.batch, parts=parts_of(self.net))
         return found if parts else unit(weigh(found, self._alpha, 0.5), 1)
 
     def embed_boxes(self, frame: Photo, boxes: Any, *, parts: bool = False) -> Tensor:
@@ -276,15 +274,8 @@ class Model:
             raise UserError(f"top is {top}: 1 or more would be right")
         paths = images_among([where] if isinstance(where, str | Path) else where)
         one, threshold = self.embed_person(query), self.threshold
-        read = list(embedded(self, [Piece(path) for path in paths], on_unreadable, "looking"))
-        left_out([line for batch in read for line in batch.told], len(paths))
-        names = [str(paths[place]) for batch in read for place in batch.places]
-        score, place = best(one, torch.cat([batch.features for batch in read]), top)
-        ranked = zip(score[0].tolist(), place[0].tolist(), strict=True)
-        return [
-            Match(rank, names[at], value, None if threshold is None else threshold.decide(value))
-            for rank, (value, at) in enumerate(ranked, start=1)
-        ]
+        read, features = embedded_photos(self, paths, on_unreadable, "looking")
+        return most_alike(one, features, read, top, threshold)
 
     def embed_person(self, images: OneOrMore) -> Tensor:
         """One feature of one person, float32 [1, D] of length 1: the mean of those of all photos given.
@@ -368,12 +359,7 @@ class Model:
             >>> 0 <= first.mAP_standard <= 1
             True
         """
-        from dgnet.datasets.read import elsewhere, of_config
-
-        dataset = of_config(
-            elsewhere(self.config.data, folder, layout, holdout), "query", "gallery", recorded=folder is None
-        )
-        protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        dataset = self._tested(folder, layout, holdout)
         if options.get("verification") and options.get("reading", protocol.PLAIN).flip:
             options["threshold"] = self.threshold
         return protocol.evaluate_network(
@@ -412,12 +398,7 @@ class Model:
             >>> model.same("anna.jpg", "anna.jpg").answer
             'yes'
         """
-        from dgnet.datasets.read import elsewhere, of_config
-
-        dataset = of_config(
-            elsewhere(self.config.data, folder, layout, holdout), "query", "gallery", recorded=folder is None
-        )
-        protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        dataset = self._tested(folder, layout, holdout)
         found = protocol.features(self.net, self.config, dataset, self.device, replace(reading, flip=True))
         self.threshold = calibrate(
             protocol.as_embedded(found, self._alpha), far, model=self.fingerprint, data=dataset.root.name, draws=draws,
@@ -597,11 +578,8 @@ class Model:
         Raises:
             UserError: no training photos, photos that cannot be read, a folder that holds anything else; a teacher.
         """
-        from dgnet.datasets.read import elsewhere, of_config
-
         net, (height, width) = self._generator("make a data set"), self.size
-        chosen = elsewhere(self.config.data, data, layout)
-        dataset = of_config(chosen, "train", recorded=data is None)
+        dataset = of_model(self.config.data, data, layout, need=["train"])
         return generate_dataset(
             net, dataset, Path(out), height=height, width=width, weights=self.loaded.hash, **options
         )
@@ -691,8 +669,6 @@ class Model:
             >>> report.parity[0].cosine > 0.9999
             True
         """
-        from dgnet.export.export import Options, export
-
         made = export(
             self.net, self.config, expanded(out) if out is not None else None, Options(**options), stem=self._label,
             fingerprint=self.fingerprint, weights=self.loaded.hash,
@@ -739,6 +715,12 @@ class Model:
         """The threshold, unless it was calibrated with other weights than the network has now."""
         kept = self._threshold
         return kept if kept is not None and kept.model == fingerprint(self.net, self.config) else None
+
+    def _tested(self, folder: str | Path | None, layout: str, holdout: float | None) -> Dataset:
+        """The data set of a test, with a warning where the model knows people of it."""
+        dataset = of_model(self.config.data, folder, layout, holdout, need=["query", "gallery"])
+        protocol.warn_of_acquaintances(dataset, self.config, self.identities)
+        return dataset
 
     def _generator(self, what: str) -> DGNet:
         if not isinstance(self.net, DGNet):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -31,7 +31,7 @@ from dgnet.train import checkpoint
 from dgnet.train.logs import read as read_log
 from dgnet.train.loop import CHECKPOINTS
 from dgnet.train.run import flat
-from dgnet.weights.files import FILE_OF, load_any
+from dgnet.weights.files import CLASSIFIER, FILE_OF, finished, load_any
 
 SEARCHED = 600  # gallery photos that the examples of retrieval are looked for in, at most
 
@@ -49,7 +49,7 @@ class Run:
     @property
     def finished(self) -> Path | None:
         """The file of its finished weights."""
-        return next((self.folder / name for name in FILE_OF.values() if (self.folder / name).is_file()), None)
+        return finished(self.folder)
 
     @property
     def joint(self) -> bool | None:
@@ -119,7 +119,7 @@ def of_run(run: Run, device: torch.device) -> Report:
         facts=_facts(run),
         results={name: result.figures() for name, result in results.items()},
         intervals={name: result.intervals for name, result in results.items()},
-        cmc={name: result.cmc[:50] for name, result in results.items()},
+        cmc={name: result.cmc for name, result in results.items()},
         log=[] if run.joint is False else run.log,
         teacher_log=run.log if run.joint is False else [],
     )
@@ -140,7 +140,7 @@ def of_runs(runs: Sequence[Run]) -> Report:
         facts={name: _state(run) for name, run in zip(names, runs, strict=True)} | _made(),
         results={name: result.figures() for name, result in results.items()},
         intervals={name: result.intervals for name, result in results.items()},
-        cmc={name: result.cmc[:50] for name, result in results.items()},
+        cmc={name: result.cmc for name, result in results.items()},
         run_logs={name: run.log for name, run in zip(names, runs, strict=True) if run.log},
         settings={
             key: {name: each.get(key, "–") for name, each in zip(names, settings, strict=True)} for key in differing
@@ -229,14 +229,15 @@ def _network(run: Run, device: torch.device) -> tuple[DGNet | Baseline, Config, 
     if not checkpoint.in_folder(run.folder / CHECKPOINTS):
         raise UserError("no checkpoint is written yet")
     path, state = checkpoint.load_newest(run.folder / CHECKPOINTS)
-    tensors, net = state["module"], None
-    for key, build in (("appearance.heads.0.classify.weight", DGNet), ("head.classify.weight", build_baseline)):
-        if key in tensors:
-            net = build(run.config, len(tensors[key]))
+    tensors = state["module"]
+    kind = next((kind for kind, key in CLASSIFIER.items() if key in tensors), None)
+    if kind is None:
+        raise UserError(f"{path}: of another version of dgnet")
+    build: Callable[[Config, int], DGNet | Baseline] = DGNet if kind == "joint" else build_baseline
+    net = build(run.config, len(tensors[CLASSIFIER[kind]]))
     try:
-        assert net is not None
         net.load_state_dict(tensors)
-    except (AssertionError, RuntimeError) as error:
+    except RuntimeError as error:
         raise UserError(f"{path}: of another version of dgnet") from error
     return net.to(device).eval(), run.config, f"Weights after iteration {state['iteration']}, still in training."
 

@@ -159,12 +159,15 @@ def test_evaluation_says_what_the_threshold_is_worth(
 
 
 def test_what_cannot_be_calibrated_is_told(
-    mine: Path, people: Path, tmp_path: Path, refused: Callable[..., str]
+    mine: Path, people: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "pairs of different people at least" in refused("calibrate", mine, "--data", people, "--far", "1e-7")
     assert "a false-accept rate between 0 and 1" in refused("calibrate", mine, "--data", people, "--far", "3")
     assert "does not exist" in refused("calibrate", mine, "--data", tmp_path / "gone")
     assert "--out FILE.safetensors says where" in refused("calibrate", "hub:anna/people", "--data", people)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn").mkdir()  # which is not the model of that name
+    assert "--out FILE.safetensors says where" in refused("calibrate", "drawn", "--data", people)
     assert dgnet.load(mine).threshold is None
 
 

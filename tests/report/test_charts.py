@@ -9,7 +9,7 @@ import pytest
 
 from dgnet import config as configuration
 from dgnet.logline import LogLine
-from dgnet.report.charts import LETTERS, loss_curves, run_curves
+from dgnet.report.charts import LETTERS, _nice, loss_curves, run_curves
 from dgnet.train.logs import read
 from dgnet.train.schedule import loss_weights
 
@@ -65,3 +65,13 @@ def test_a_run_without_a_line_has_a_name_and_no_curve() -> None:
     svg = run_curves({"begun": []})
     assert ">begun<" in svg
     assert "<g transform" not in svg
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-13, 2.4e-12, 0.07, 3.0])
+def test_an_axis_reaches_its_values_however_small(value: float) -> None:
+    log: list[LogLine] = [
+        {"iteration": i, "terms": {"tiny": value}, "weights": {"tiny": 1.0}, "total": value} for i in range(1, 5)
+    ]  # type: ignore[list-item, typeddict-item]
+    drawing = loss_curves(log)
+    assert "nan" not in drawing
+    assert value * (1 - 1e-9) <= _nice(value) < 2 * value

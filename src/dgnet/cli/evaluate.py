@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from dgnet import console
+from dgnet.cli.common import refuse
 from dgnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ def evaluate(
     reliance = {"--clothes-reliance": clothes_reliance, "--reliance-images": reliance_images}
     if compare:
         scoring |= reliance
-        _refuse("--compare", {**reading, **scoring, "--features": features, "a model": weights, "--device": device})
+        refuse("--compare", {**reading, **scoring, "--features": features, "a model": weights, "--device": device})
         return _compare(compare, names)
     if names:
         raise UserError("--names: names the evaluations of --compare; there are none")
     if reliance_images is not None and clothes_reliance is None:
         raise UserError("--reliance-images: goes with --clothes-reliance GENERATOR, which paints them")
     if clothes_reliance is not None and not weights:
-        _refuse(
+        refuse(
             "--clothes-reliance without a model", {**scoring, "--json": None, "--no-flip": not flip, "--cache": cache}
         )
         if features is None:
@@ -108,12 +109,12 @@ def evaluate(
 
             generator = load(clothes_reliance, device or "auto")
             return _write_dressed(generator, _queries(generator, data, layout, holdout), reliance_images)
-        _refuse("--features", {**reading, "--reliance-images": reliance_images})
+        refuse("--features", {**reading, "--reliance-images": reliance_images})
         return _reliance_of_features(features, clothes_reliance, json)
     if (features is None) == (len(weights) != 1):
         raise UserError("evaluate: give one file of weights, or --features FILE.npz, or --compare FILE FILE ...")
     if features is not None:
-        _refuse("--features", reading)
+        refuse("--features", reading)
     if data is None and layout is not None:
         raise UserError("--layout: says how the folder of --data is laid out; there is none")
 
@@ -176,10 +177,9 @@ def _of_features(
 
 
 def _queries(model: Model, data: Path | None, layout: str | None, holdout: float | None) -> Split:
-    from dgnet.datasets.read import elsewhere, of_config
+    from dgnet.datasets.read import of_model
 
-    chosen = elsewhere(model.config.data, data, layout or "auto", holdout)
-    return of_config(chosen, "query", recorded=data is None).query
+    return of_model(model.config.data, data, layout or "auto", holdout, need=["query"]).query
 
 
 def _reliance(model: Model, generator: Path, queries: Split, images: Path | None) -> Reliance:
@@ -203,17 +203,13 @@ def _write_dressed(generator: Model, queries: Split, images: Path | None) -> int
 
 
 def _reliance_of_features(features: Path, images: Path, json: Path | None) -> int:
-    from json import dumps
-
-    from dgnet.files import replacing
+    from dgnet.files import write_json
     from dgnet.generate.clothes import reliance_of_features
 
     found = reliance_of_features(features, images)
     console.stdout.print(found.table())
     if json is not None:
-        with replacing(json) as part:
-            told = found.figures() | {"per_image": found.images.tolist()}
-            part.write_text(dumps(told, indent=1) + "\n", encoding="utf-8")
+        write_json(json, found.figures() | {"per_image": found.images.tolist()})
     return 0
 
 
@@ -233,10 +229,3 @@ def _compare(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     for table in compare([load_results(path) for path in files], names or names_of(files)):
         console.stdout.print(table)
     return 0
-
-
-def _refuse(main: str, others: dict[str, Any]) -> None:
-    """Raise where something is asked for that means nothing beside `main`."""
-    given = [option for option, value in others.items() if value not in (None, False, (), 0)]
-    if given:
-        raise UserError(f"{main} with {given[0]}: {given[0]} means nothing there; leave one of them out")

@@ -228,17 +228,14 @@ def info(gallery: Positional[str] = "", store: str | None = None, json: Path | N
         store: the gallery at qdrant://host:port/name
         json: write it to this file, too
     """
-    import json as text
-
-    from dgnet.files import replacing
+    from dgnet.files import write_json
 
     found, _ = _opened(gallery, (), store)
     told = found.info()
     for key, value in told.items():
         console.stdout.print(f"{key}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
     if json is not None:
-        with replacing(json) as part:
-            part.write_text(text.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(json, told, ascii=False)
     return 1 if told["lost"] else 0
 
 

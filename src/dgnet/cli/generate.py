@@ -38,14 +38,14 @@ def grid(
     from dgnet.model import load
 
     model = load(weights, device)
-    cells = model.grid(structures, appearances, as_tensor=True)
+    top, left = (Photos(paths, *model.size).all() for paths in (structures, appearances))
+    cells = model.grid(top, left, as_tensor=True)
     if not out.suffix:
         for row, worn in zip(cells.numpy(), appearances, strict=True):
             for picture, kept in zip(row, structures, strict=True):
                 sheets.save(out / f"{kept.stem}_in_{worn.stem}.png", sheets.sheet(picture[None, None], scale=scale))
         return written(out)
-    top, left = (Photos(paths, *model.size).all().numpy() for paths in (structures, appearances))
-    sheet = sheets.sheet(cells.numpy(), top, left, border, scale)
+    sheet = sheets.sheet(cells.numpy(), top.numpy(), left.numpy(), border, scale)
     if labels:
         height, width = model.size
         across = [scale * (width + 4 * border + k * (width + border)) for k in range(len(structures))]
@@ -79,9 +79,9 @@ def swap(
     if len(images) < 2 or len(images) % 2:
         raise UserError(f"--images: {len(images)} given; two for each pair are needed")
     model = load(weights, device)
-    a, b = images[0::2], images[1::2]
-    exchanged = model.swap([*a, *b], [*b, *a], as_tensor=True).chunk(2)
-    rows = torch.stack([Photos(a, *model.size).all(), Photos(b, *model.size).all(), *exchanged], dim=1)
+    a, b = (Photos(some, *model.size).all() for some in (images[0::2], images[1::2]))
+    exchanged = model.swap(torch.cat([a, b]), torch.cat([b, a]), as_tensor=True).chunk(2)
+    rows = torch.stack([a, b, *exchanged], dim=1)
     sheets.save(out, sheets.sheet(rows.numpy(), gutter=border, scale=scale))
     return written(out)
 

@@ -8,7 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from dgnet import console
-from dgnet.cli.common import written
+from dgnet.cli.common import refuse, written
 from dgnet.errors import UserError
 
 
@@ -55,9 +55,7 @@ def score(
     if truth is not None:
         if len(folders) > 1:
             raise UserError(f"--truth: one folder of pictures is scored; {len(folders)} are given")
-        for option, given in (("--inception", inception), ("--sheet", sheet)):
-            if given is not None:
-                raise UserError(f"--truth with {option}: {option} means nothing there; leave one of them out")
+        refuse("--truth", {"--inception": inception, "--sheet": sheet})
         if not folders:
             if generator is not None:
                 raise UserError("--generator: say where its pictures go, as --truth FOLDER PICTURES")
@@ -73,23 +71,22 @@ def score(
     if generator is not None:
         raise UserError("--generator: goes with --truth only; dgnet generate folder makes pictures of a data set")
 
-    from dgnet.datasets.folders import existing_folder, images_in
+    from dgnet.datasets.folders import existing_folder, images_among, images_in
     from dgnet.datasets.read import read_dataset
     from dgnet.device import device_named
     from dgnet.generate import distances
-    from dgnet.generate.score import pictures_in
     from dgnet.generate.score import score as measure
     from dgnet.model import load
 
     where = device_named(device)
     real, generated = folders
     if images_in(existing_folder(real)) and layout == "auto":
-        photos, identities, reference = pictures_in(real), None, []
+        photos, identities, reference = images_among([real]), None, []
     else:
         dataset = read_dataset(real, layout, need=("train",))
         photos, reference = dataset.train.paths, dataset.gallery.paths
         identities = dict(zip(photos, dataset.train.identities.tolist(), strict=True))
-    made = pictures_in(generated)
+    made = images_among([generated])
     models = {name: load(file, where) for name, file in (("teacher", teacher), ("independent", independent)) if file}
     eye = distances.inception(inception, where) if inception else distances.lite2(where)
     if sheet is None and json is not None:

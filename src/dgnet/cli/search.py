@@ -28,11 +28,8 @@ def embed(
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto, cpu, cuda or cuda:N
     """
-    import torch
-
     from dgnet.datasets.folders import images_among
-    from dgnet.gallery.embedding import embedded, left_out
-    from dgnet.images.pieces import Piece
+    from dgnet.gallery.embedding import embedded_photos
     from dgnet.model import load
     from dgnet.retrieval.named import save_named, writer_of
 
@@ -41,11 +38,9 @@ def embed(
     writer_of(out)  # an ending that cannot be written is told before the work
     paths = images_among(images)
     model = load(weights, device)
-    read = list(embedded(model, [Piece(path) for path in paths], on_unreadable))
-    left_out([line for batch in read for line in batch.told], len(paths))
-    names = [str(paths[place]) for batch in read for place in batch.places]
-    save_named(out, names, torch.cat([batch.features for batch in read]))
-    console.stdout.print(f"{len(names)} images, {model.dimensions} dimensions")
+    read, features = embedded_photos(model, paths, on_unreadable)
+    save_named(out, list(map(str, read)), features)
+    console.stdout.print(f"{len(read)} images, {model.dimensions} dimensions")
     return written(out)
 
 
@@ -141,10 +136,10 @@ def calibrate(
     """
     from dgnet.evaluate.protocol import Reading
     from dgnet.files import expanded
-    from dgnet.model import load, weights_file
+    from dgnet.model import SHIPPED, load, weights_file
 
     if out is None:
-        if not expanded(weights).exists():
+        if weights in SHIPPED or not expanded(weights).exists():
             raise UserError(f"{weights}: not a file of yours; --out FILE.safetensors says where to keep the threshold")
         out = weights_file(weights)
     model = load(weights, device)

@@ -119,6 +119,16 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
     return replace(dataset, name=both.name, train=both.train)
 
 
+def of_model(
+    data: Data, root: Path | str | None, layout: str = "auto", holdout: float | None = None, *, need: Sequence[str]
+) -> Dataset:
+    """The data set that a model is asked about: that of `root`, or the one that its run recorded as `data`.
+
+    Raises as `elsewhere` and `of_config`.
+    """
+    return of_config(elsewhere(data, root, layout, holdout), *need, recorded=root is None)
+
+
 def _trainable(dataset: Dataset) -> Dataset:
     """`dataset` without junk and distractors among its training images, of which there must be two identities."""
     train = dataset.train

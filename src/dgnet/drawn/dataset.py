@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
-import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -24,6 +22,7 @@ from dgnet import console
 from dgnet.drawn.factors import Appearance, Camera, Scene, Structure
 from dgnet.drawn.render import VERSION, jpeg, render
 from dgnet.errors import UserError
+from dgnet.files import occupied, replacing_folder
 
 __all__ = [
     "Appearance",
@@ -150,35 +149,30 @@ def synthesize(
         raise UserError(f"test_identities = {test_identities}: must be less than identities = {identities}")
 
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if occupied(target):
         return _reuse(target, recipe)
     people, images = _plan(recipe)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"{target}: cannot be made: {error.strerror}; give a folder that can be written") from error
-    try:
-        for name in {name.split("/")[0] for name in images}:
-            (part / name).mkdir()
-        digest = hashlib.sha256()
-        with console.progress(speed_unit="images") as bar:
-            task = bar.add_task("people", total=len(images), note="")
-            for name, seen in images.items():
-                code = jpeg(people[seen.person], seen.structure, height, width)
-                (part / name).write_bytes(code)
-                digest.update(name.encode() + code)
-                bar.advance(task)
-        factors = Factors(VERSION, recipe, digest.hexdigest(), people, images)
-        (part / FACTORS).write_bytes(_FACTORS.dump_json(factors))
-        part.chmod(0o755)
-        if target.exists():
-            target.rmdir()
-        os.rename(part, target)  # noqa: PTH104
+        with ExitStack() as folders:
+            try:
+                part = folders.enter_context(replacing_folder(target))
+            except OSError as error:
+                reason = f"cannot be made: {error.strerror}; give a folder that can be written"
+                raise UserError(f"{target}: {reason}") from error
+            for name in {name.split("/")[0] for name in images}:
+                (part / name).mkdir()
+            digest = hashlib.sha256()
+            with console.progress(speed_unit="images") as bar:
+                task = bar.add_task("people", total=len(images), note="")
+                for name, seen in images.items():
+                    code = jpeg(people[seen.person], seen.structure, height, width)
+                    (part / name).write_bytes(code)
+                    digest.update(name.encode() + code)
+                    bar.advance(task)
+            factors = Factors(VERSION, recipe, digest.hexdigest(), people, images)
+            (part / FACTORS).write_bytes(_FACTORS.dump_json(factors))
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}; nothing is left of it") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return factors
 
 

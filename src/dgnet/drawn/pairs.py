@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from dgnet.drawn.dataset import draw_cameras, draw_people, draw_walk
 from dgnet.drawn.factors import Appearance, Camera
@@ -35,7 +34,6 @@ _CHANGES = {
     "bag": ("bag", "bag_colour"),
 }
 _VISIBLE = 2e-4  # mean squared difference of two drawings, of 1 = white: 37 dB
-_APPEARANCE = TypeAdapter(Appearance)
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,13 @@ def _pair(
         other = replace(other, camera=here, backdrop=kept.backdrop)
     elif factor == "camera":
         other = replace(kept, camera=there, seed=other.seed)
-    truth = render(second, kept, height, width)
-    wrong = [render(who, kept, height, width) for who in (first, *more)]
-    wrong = [picture for picture in wrong if _different(picture, truth)]
-    if not wrong or not _different(render(first, kept, height, width), truth):
+    truth, structure = render(second, kept, height, width), render(first, kept, height, width)
+    if not _different(structure, truth):
         return None
+    wrong = [structure, *(render(who, kept, height, width) for who in more)]
+    wrong = [picture for picture in wrong if _different(picture, truth)]
     wrong += wrong[-1:] * (DECOYS - len(wrong))
-    return Pair(factor, render(first, kept, height, width), render(second, other, height, width), truth, wrong)
+    return Pair(factor, structure, render(second, other, height, width), truth, wrong)
 
 
 def _changed(who: Appearance, fields: tuple[str, ...], rng: np.random.Generator) -> Appearance:
@@ -95,7 +93,7 @@ def _changed(who: Appearance, fields: tuple[str, ...], rng: np.random.Generator)
     changed = replace(who, **drawn)  # type: ignore[arg-type]  # of literals
     if changed == who or changed.upper == changed.second:
         return _changed(who, fields, rng)
-    return _APPEARANCE.validate_python(changed)
+    return changed
 
 
 def _different(one: Pixels, other: Pixels) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import warnings
@@ -69,15 +70,13 @@ def write_onnx(
         raise UserError(f"{path}: cannot be written as ONNX ({error})") from error
 
 
-def require(*names: str, extra: str = "export") -> None:
+def require(*names: str) -> None:
     """Raises UserError, naming the extra, where one of these packages is not installed."""
-    import importlib
-
     for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"{name} is not installed: pip install 'dgnet[{extra}]'") from error
+            raise UserError(f"{name} is not installed: pip install 'dgnet[export]'") from error
 
 
 def _plain_operations() -> Any:

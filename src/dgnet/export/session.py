@@ -70,7 +70,9 @@ class Exported(nn.Module):
         self.path = Path(path)
         if not self.path.is_file():
             raise UserError(f"{path}: no such file")
-        if self.path.read_bytes()[:2] == b"PK":
+        with self.path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+        if zipped:
             self._call, said = _opened_torch(self.path)
         else:
             self._call, said = _opened_onnx(self.path)
@@ -95,10 +97,6 @@ class Exported(nn.Module):
     def embed_boxes(self, frame: Photo, boxes: Any) -> Tensor:
         """Features of the people in one frame (RGB): boxes [n, 4], x1, y1, x2, y2 in pixels -> float32 [n, D]."""
         return self.embed_photos(crop(pixels(frame, "frame"), boxes))
-
-    def inputs_of(self, photos: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] as the file is fed: [N, 3, H, W]."""
-        return as_fed(photos, self.about.normalise)
 
     def _require_embedding(self) -> None:
         if self.about.part != "embedding":
@@ -158,7 +156,7 @@ def _about(path: Path, said: str | None) -> About:
         if read["format"] > FORMAT:
             raise UserError(f"{path}: exported by a newer dgnet ({read['version']}): update dgnet")
         return About(**read)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path}: its description by dgnet is damaged ({error})") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from dgnet import console
@@ -51,6 +53,15 @@ def embedded(
             pixels, kept, told = read(some, *model.size, on_unreadable)
             yield Embedded([start + place for place in kept], model.embed(pixels), told)
             bar.advance(task, len(some))
+
+
+def embedded_photos(
+    model: Embedder, paths: Sequence[Path], on_unreadable: Unreadable = "error", what: str = "features"
+) -> tuple[list[Path], Tensor]:
+    """The photos that can be read, and their features [n, D]; the others are told. Raises as `embedded`."""
+    read = list(embedded(model, [Piece(path) for path in paths], on_unreadable, what))
+    left_out([line for batch in read for line in batch.told], len(paths))
+    return [paths[place] for batch in read for place in batch.places], torch.cat([batch.features for batch in read])
 
 
 def left_out(told: Sequence[str], of: int) -> None:

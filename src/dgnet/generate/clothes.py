@@ -21,7 +21,7 @@ from dgnet import console
 from dgnet.datasets.folders import images_in
 from dgnet.datasets.records import Split
 from dgnet.errors import UserError
-from dgnet.files import expanded, replacing
+from dgnet.files import expanded, occupied, replacing
 from dgnet.generate import edit
 from dgnet.images import sheets
 from dgnet.models.dgnet import DGNet
@@ -142,7 +142,7 @@ def write_dressed(pictures: Dressed, folder: Path) -> None:
     Raises UserError for a folder that holds anything.
     """
     folder = expanded(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if occupied(folder):
         raise UserError(f"{folder}: not empty; give a new folder for the pictures")
     names = [f"{number:04d}" for number in range(len(pictures.photos))]
     for kind in KINDS:

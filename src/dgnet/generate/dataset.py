@@ -12,7 +12,7 @@ import numpy as np
 import dgnet
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.files import expanded, replacing
+from dgnet.files import expanded, occupied, write_json
 from dgnet.generate.edit import BATCH, appearance_codes, paint, structure_codes
 from dgnet.images import sheets
 from dgnet.images.store import ImageStore
@@ -98,7 +98,7 @@ def _claim(out: Path, about: dict[str, Any], plan: Plan, left_out: set[str]) -> 
     Raises UserError where it holds anything else.
     """
     note = out / PROVENANCE
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if occupied(out):
         begun = _begun(note, about)
         if begun is None or not _part_of(plan, begun["images"]):
             raise UserError(f"{out}: not empty, and not begun with these images, weights and seed; give a new folder")
@@ -107,8 +107,7 @@ def _claim(out: Path, about: dict[str, Any], plan: Plan, left_out: set[str]) -> 
         plan, gone = _continued(out, begun["images"], plan, about["seed"])
         left_out |= gone | set(begun.get("left_out", []))
     text = about | ({"left_out": sorted(left_out)} if left_out else {}) | {"images": plan}
-    with replacing(note) as part:
-        part.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    write_json(note, text)
     return plan
 
 

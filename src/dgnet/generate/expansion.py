@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
+import torch
 
 import dgnet
 from dgnet import console
 from dgnet.datasets.records import Dataset, Split
 from dgnet.datasets.splits import MARKET_FOLDERS
 from dgnet.errors import UserError
-from dgnet.files import expanded, replacing
+from dgnet.files import expanded, replacing, write_json
 from dgnet.generate.edit import BATCH, appearance_codes, paint, structure_codes
 from dgnet.images.decode import decode, resize
 from dgnet.images.store import ImageStore
@@ -176,7 +177,6 @@ def _ahead(
     pool: ThreadPoolExecutor, read: Callable[[int], Pixels], batches: Sequence[Sequence[Picture]]
 ) -> Iterator[Any]:
     """Structures and appearances of each batch, uint8 [n, H, W, 3]; the next one is read meanwhile."""
-    import torch
 
     def begun(pictures: Sequence[Picture]) -> list[Future[Pixels]]:
         places = [p.structure for p in pictures] + [p.appearance for p in pictures]
@@ -218,9 +218,7 @@ def _claim(out: Path, about: dict[str, Any], left_out: set[str]) -> None:
                 "give a new folder"
             )
         return
-    with replacing(note) as part:
-        text = about | ({"left_out": sorted(left_out)} if left_out else {})
-        part.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    write_json(note, about | ({"left_out": sorted(left_out)} if left_out else {}))
 
 
 def _write_provenance(

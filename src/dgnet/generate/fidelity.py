@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +22,7 @@ from dgnet.datasets.folders import images_in
 from dgnet.drawn.pairs import DECOYS, FACTORS, pairs
 from dgnet.drawn.render import VERSION
 from dgnet.errors import UserError
-from dgnet.files import expanded, replacing
+from dgnet.files import expanded, occupied, replacing_folder, write_json
 from dgnet.generate import edit
 from dgnet.generate.quality import colour_transfer, floats, psnr, ssim, to_bytes
 from dgnet.images import sheets
@@ -78,8 +75,7 @@ class Fidelity:
     def save(self, path: Path) -> None:
         """Write everything as JSON, all or nothing; a PSNR of equal pictures is Infinity."""
         about = {"name": self.name, "factors": self.factors, "baselines": self.baselines}
-        with replacing(path) as part:
-            part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_json(path, about)
 
 
 def write_benchmark(
@@ -96,13 +92,11 @@ def write_benchmark(
     if height < 32 or width < 16 or seed < 0:
         raise UserError(f"pairs of {height} x {width}, seed {seed}: at least 32 x 16, and a seed from 0 on, are needed")
     recipe = {"renderer": VERSION, "pairs": count, "seed": seed, "height": height, "width": width}
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if occupied(folder):
         if not (folder / RECIPE).is_file() or _recipe(folder) != recipe:
             raise UserError(f"{folder}: not empty, and not these very pairs; give a new folder, or pictures to score")
         return read_benchmark(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with replacing_folder(folder) as part:
         lines = [("name", "factor")]
         with console.progress(speed_unit="pairs") as bar:
             task = bar.add_task("pairs", total=count, note="")
@@ -117,12 +111,6 @@ def write_benchmark(
         (part / TABLE).write_text("".join(f"{name},{factor}\n" for name, factor in lines), encoding="utf-8")
         (part / "README.txt").write_text(_README, encoding="utf-8")
         (part / RECIPE).write_text(json.dumps(recipe) + "\n", encoding="utf-8")
-        part.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        os.rename(part, folder)  # noqa: PTH104
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return read_benchmark(folder)
 
 
@@ -161,19 +149,21 @@ def fidelity(benchmark: Benchmark, pictures: Path, recognisers: Mapping[str, Lik
     structure, appearance, truth = (benchmark.photos(what) for what in ("structure", "appearance", "truth"))
     decoys = benchmark.decoys()
     transferred = to_bytes(colour_transfer(floats(structure), floats(appearance)))
-    factors = np.array(list(benchmark.factor_of.values()))
+    factors, target = np.array(list(benchmark.factor_of.values())), floats(truth)
+    known = {
+        name: (embed, embed(truth), [embed(decoy) for decoy in decoys.unbind(1)])
+        for name, embed in (recognisers or {}).items()
+    }
 
     def measured(answers: Tensor) -> dict[str, Tensor]:
-        wrong = [_error(answers, decoy) for decoy in decoys.unbind(1)]
         columns = {
-            "PSNR": psnr(floats(answers), floats(truth)).double(),
-            "SSIM": ssim(floats(answers), floats(truth)),
-            "identity": _nearest(_error(answers, truth), wrong),
+            "PSNR": psnr(floats(answers), target).double(),
+            "SSIM": ssim(floats(answers), target),
+            "identity": _nearest(_error(answers, truth), [_error(answers, decoy) for decoy in decoys.unbind(1)]),
         }
-        for name, embed in (recognisers or {}).items():
-            own, right = embed(answers), embed(truth)
-            wrong = [-(own * embed(decoy)).sum(1) for decoy in decoys.unbind(1)]
-            columns[name] = _nearest(-(own * right).sum(1), wrong)
+        for name, (embed, right, wrong) in known.items():
+            own = embed(answers)
+            columns[name] = _nearest(-(own * right).sum(1), [-(own * decoy).sum(1) for decoy in wrong])
         return columns
 
     def means(columns: Mapping[str, Tensor], rows: Any) -> dict[str, float]:

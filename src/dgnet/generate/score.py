@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from dgnet import console
-from dgnet.datasets.folders import images_among
 from dgnet.drawn.dataset import FACTORS, load_factors, swap_truth
 from dgnet.errors import UserError
-from dgnet.files import replacing
+from dgnet.files import write_json
 from dgnet.generate import edit
+from dgnet.generate.dataset import PROVENANCE
 from dgnet.generate.distances import Eye, features, frechet_distance, kernel_distance
 from dgnet.generate.quality import diversity, floats, psnr, ssim
 from dgnet.images import sheets
@@ -80,8 +80,7 @@ class Scores:
             "figures": {figure.name: {"value": figure.value, "note": figure.note} for figure in self.figures},
             "missing": self.missing,
         }
-        with replacing(path) as part:
-            part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_json(path, about)
 
 
 def score(
@@ -153,8 +152,8 @@ def sources_of(generated: Sequence[Path]) -> dict[Path, Source]:
 
 def _provenance(folder: Path) -> dict[str, Source]:
     try:
-        if (folder / "provenance.json").is_file():
-            images = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["images"]
+        if (folder / PROVENANCE).is_file():
+            images = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["images"]
             return {file: Source(Path(of["appearance"]), Path(of["structure"])) for file, of in images.items()}
         made: dict[str, Source] = {}
         for table in sorted(folder.glob("provenance*.csv")):
@@ -312,8 +311,3 @@ def _sheet(
     rows["most alike"] = [nearest[k] for k in chosen]
     cells = np.stack([edit.read(files, *_SIZE).numpy() for files in rows.values()])
     sheets.save(path, sheets.sheet(cells))
-
-
-def pictures_in(place: Path) -> list[Path]:
-    """The pictures of a folder, at any depth, or one file: sorted. Raises UserError where there are none."""
-    return images_among([place])

@@ -16,6 +16,7 @@ from dgnet.logline import LogLine
 Floats = npt.NDArray[np.float64]
 
 POINTS = 150  # of a curve: longer logs are averaged down to that many
+COLUMNS = 4  # panels side by side
 LETTERS = "abcdefgh"  # of the colours and dashes of curves, as the style sheet has them; a ninth looks like the first
 
 
@@ -62,21 +63,21 @@ def _curves(log: Sequence[LogLine]) -> dict[str, Curve]:
 
 def _panels(shown: Mapping[str, Sequence[Curve]], names: Sequence[str] = ()) -> str:
     """A panel for every title; above them, the names of its curves."""
-    columns, w, h = 4, 216.0, 96.0
-    across, down = (PAGE - columns * w) / (columns - 1) + w, h + 68
-    parts, head = list(_legend(names)), 24.0 * math.ceil(len(names) / columns) + 10 * bool(names)
+    w, h = 216.0, 96.0
+    across, down = (PAGE - COLUMNS * w) / (COLUMNS - 1) + w, h + 68
+    parts, head = list(_legend(names)), 24.0 * math.ceil(len(names) / COLUMNS) + 10 * bool(names)
     for number, (title, curves) in enumerate(shown.items()):
-        x, y = number % columns * across, number // columns * down + head
+        x, y = number % COLUMNS * across, number // COLUMNS * down + head
         parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{"".join(_panel(w, h, title, curves))}</g>')
     alt = f"Curves over training time, one panel each: {', '.join(shown)}."
     if names:
         alt += f" A line for each of {', '.join(names)}."
-    return svg(PAGE, head + math.ceil(len(shown) / columns) * down, parts, alt)
+    return svg(PAGE, head + math.ceil(len(shown) / COLUMNS) * down, parts, alt)
 
 
-def _legend(names: Sequence[str], columns: int = 4) -> Iterator[str]:
+def _legend(names: Sequence[str]) -> Iterator[str]:
     for number, (letter, name) in enumerate(zip(cycle(LETTERS), names, strict=False)):
-        x, y = number % columns * PAGE / columns, number // columns * 24 + 8.0
+        x, y = number % COLUMNS * PAGE / COLUMNS, number // COLUMNS * 24 + 8.0
         yield f'<path class="line {letter}" d="M{x:.1f} {y:.1f}h28"/>'
         yield text(x + 36, y, name if len(name) <= 24 else f"…{name[-23:]}", "start", f"name {letter}")
 
@@ -179,7 +180,8 @@ def _nice(value: float) -> float:
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(round(k * power, 12) for k in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if k * power >= value * (1 - 1e-9))
+    steps = (k * power for k in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10))
+    return next(float(f"{step:.12g}") for step in steps if step >= value * (1 - 1e-9))
 
 
 def _path(x: Floats, y: Floats) -> str:

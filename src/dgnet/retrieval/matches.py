@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dgnet.files import replacing
+from torch import Tensor
+
+from dgnet.files import write_json
 from dgnet.retrieval.decision import HOW_TO, Answer, Threshold
+from dgnet.retrieval.exact import best
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,18 @@ class Match:
     """Whether it is the query's person, by the model's threshold; None without one."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What else is known of it: id, camera, identity, time, box, ..."""
+
+
+def most_alike(
+    query: Tensor, features: Tensor, photos: Sequence[Path], top: int, threshold: Threshold | None
+) -> list[Match]:
+    """The photos [G] whose features [G, D] are most like a feature [1, D], best first; equal scores in their order."""
+    score, place = best(query, features, top)
+    ranked = zip(score[0].tolist(), place[0].tolist(), strict=True)
+    return [
+        Match(rank, str(photos[at]), value, None if threshold is None else threshold.decide(value))
+        for rank, (value, at) in enumerate(ranked, start=1)
+    ]
 
 
 def lines(matches: Sequence[Match], threshold: Threshold | None) -> list[str]:
@@ -51,9 +65,7 @@ def lines(matches: Sequence[Match], threshold: Threshold | None) -> list[str]:
 
 def save_json(path: Path, matches: Sequence[Match], **about: Any) -> None:
     """Write `about` and the matches, in their order, to a JSON file, all or nothing."""
-    content = about | {"matches": [asdict(match) for match in matches]}
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(path, about | {"matches": [asdict(match) for match in matches]}, ascii=False)
 
 
 def _shown(key: str, value: object) -> bool:

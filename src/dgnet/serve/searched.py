@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from dgnet.datasets.folders import images_among
-from dgnet.gallery.embedding import embedded, left_out
+from dgnet.gallery.embedding import embedded_photos
 from dgnet.images.pieces import Piece
 from dgnet.model import Model
 from dgnet.retrieval.decision import Threshold
-from dgnet.retrieval.exact import best
-from dgnet.retrieval.matches import Match
+from dgnet.retrieval.matches import Match, most_alike
 
 
 class Searched(Protocol):
@@ -35,20 +33,14 @@ class Folder:
 
     def __init__(self, model: Model, places: Sequence[str | Path]) -> None:
         paths = images_among(places)
-        read = list(embedded(model, [Piece(path) for path in paths], "skip", "embedding the photos"))
-        left_out([line for batch in read for line in batch.told], len(paths))
-        self.photos = [Piece(paths[place]) for batch in read for place in batch.places]
-        self.features = torch.cat([batch.features for batch in read])
+        self.read, self.features = embedded_photos(model, paths, "skip", "embedding the photos")
+        self.photos = list(map(Piece, self.read))
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def search(self, query: Tensor, top: int, *, threshold: Threshold | None) -> list[Match]:
-        score, place = best(query, self.features, top)
-        return [
-            Match(rank, str(self.photos[at].path), value, None if threshold is None else threshold.decide(value))
-            for rank, (value, at) in enumerate(zip(score[0].tolist(), place[0].tolist(), strict=True), start=1)
-        ]
+        return most_alike(query, self.features, self.read, top, threshold)
 
     def pieces(self) -> Sequence[Piece]:
         return self.photos

@@ -37,6 +37,7 @@ T = TypeVar("T")
 TYPICAL = "typical_structures"  # a tensor beside the weights: see DGNet.typical
 FILE_OF: dict[Kind, str] = {"joint": "model.safetensors", "teacher": "teacher.safetensors"}  # of a run that is done
 FINISHED = tuple(FILE_OF.values())
+CLASSIFIER: dict[Kind, str] = {"joint": "appearance.heads.0.classify.weight", "teacher": "head.classify.weight"}
 KINDS: dict[Kind, str] = {"joint": f"a DG-Net ({FILE_OF['joint']})", "teacher": f"a teacher ({FILE_OF['teacher']})"}
 
 
@@ -92,14 +93,19 @@ def save_model(
         raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
 
 
+def finished(folder: Path) -> Path | None:
+    """The weights that a finished run left in its folder; None where there are none."""
+    return next((folder / name for name in FINISHED if (folder / name).is_file()), None)
+
+
 def load_joint(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet]:
     """The DG-Net of a `model.safetensors`. Raises `UserError` that names the file and what is wrong with it."""
-    return _load(Path(path), "joint", DGNet, "appearance.heads.0.classify.weight", device)
+    return _load(Path(path), "joint", DGNet, device)
 
 
 def load_teacher(path: str | Path, device: str | torch.device = "cpu") -> Loaded[Baseline]:
     """The network of a `teacher.safetensors`. Raises `UserError` that names the file and what is wrong with it."""
-    return _load(Path(path), "teacher", build_baseline, "head.classify.weight", device)
+    return _load(Path(path), "teacher", build_baseline, device)
 
 
 def load_any(path: str | Path, device: str | torch.device = "cpu") -> Loaded[DGNet] | Loaded[Baseline]:
@@ -184,15 +190,13 @@ class _About:
     threshold: dict[str, Any] | None
 
 
-def _load(
-    path: Path, kind: Kind, build: Callable[[Config, int], Net], classifier: str, device: str | torch.device
-) -> Loaded[Net]:
+def _load(path: Path, kind: Kind, build: Callable[[Config, int], Net], device: str | torch.device) -> Loaded[Net]:
     tensors, metadata = _read_safetensors(path)
     about = _about(path, metadata)
     if about.kind != kind:
         raise UserError(f"{path}: holds {KINDS[about.kind]}; {KINDS[kind]} is needed")
     config = from_dict(about.config, str(path))
-    classes, identities = rows(tensors.get(classifier)), about.identities
+    classes, identities = rows(tensors.get(CLASSIFIER[kind])), about.identities
     if classes and identities and len(identities) != classes:
         raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
     built = partial(build, config, classes or len(identities) or 1)

@@ -21,6 +21,7 @@ from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import build_baseline
 from dgnet.weights import published_config
 from dgnet.weights.files import (
+    CLASSIFIER,
     Kind,
     in_words,
     mismatches,
@@ -161,7 +162,7 @@ def import_published(
         config = configuration.load("market1501", [*published_config.as_overrides(told), *overrides])
     except UserError as error:
         raise UserError(f"{folder}, in our terms: {error}") from error
-    classifier = found.get("appearance.heads.0.classify.weight" if kind == "joint" else "head.classify.weight")
+    classifier = found.get(CLASSIFIER[kind])
     build: Callable[..., nn.Module] = DGNet if kind == "joint" else build_baseline
     net = build(config, rows(classifier) or 1)
 
