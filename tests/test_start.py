@@ -40,3 +40,11 @@ def test_a_configuration_is_shown_without_torch() -> None:
 
 def test_the_face_is_imported_when_it_is_asked_for() -> None:
     assert "torch" in imported("import dgnet; dgnet.load")
+
+
+def test_a_model_is_loaded_and_used_without_the_compiler() -> None:
+    """PyTorch's compiler takes most of a second to import, and drawing first weights on "meta" would call it in."""
+    use = "from PIL import Image\nphoto = Image.new('RGB', (64, 128))\nmodel.embed(photo)"
+    loaded = imported(f"import dgnet\nmodel = dgnet.load('drawn')\n{use}")
+    assert "torch.nn" in loaded
+    assert "torch._dynamo" not in loaded

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dgnet import __version__
 from dgnet.config import Config, from_dict, to_dict
@@ -201,7 +202,7 @@ def _load(path: Path, kind: Kind, build: Callable[[Config, int], Net], device: s
         raise UserError(f"{path}: tells {classes} classes apart, but names {len(identities)} identities")
     built = partial(build, config, classes or len(identities) or 1)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             net = built()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # sizes that no tensor can have
         reason = shown(str(error))
@@ -217,6 +218,16 @@ def _load(path: Path, kind: Kind, build: Callable[[Config, int], Net], device: s
         net.typical = _typical(path, typical, config)
     net.load_state_dict(usable(path, tensors, needed), assign=True)
     return Loaded(net.to(device).eval(), config, identities, about.version, file_hash(path), about.threshold)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Draws no first weights: those of the file replace them, and drawing on "meta" imports PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _typical(path: Path, tensor: Tensor, config: Config) -> Tensor:
