@@ -328,6 +328,8 @@ class Train:
     """Length of the run."""
     half_batch: Positive = 8
     """Images in each of the two half-batches."""
+    accumulate: Positive = 1
+    """Pairs of half-batches whose gradients are averaged before a step: a larger batch in the memory of a small one."""
     sampling: Sampling = "shuffled"
     """Photos of each half-batch: shuffled, as published; P people with K photos each; or cameras in equal parts."""
     photos_per_identity: Positive = 4
@@ -350,6 +352,9 @@ class Train:
     """Iterations from which on every learning rate is multiplied by `decay`, once more at each."""
     decay: Rate = 0.1
     """See `milestones`."""
+    scale_rates: Literal["none", "linear", "sqrt"] = "none"
+    """Multiply every learning rate by the half-batch of an iteration, in all processes and accumulated, over the
+    published 8; or by the root of that."""
     schedule: Schedule = "milestones"
     """How learning rates fall: at milestones, or as half a cosine to 0 at the last iteration, without milestones."""
     rate_warm_up: Annotated[int, Field(ge=0)] = 0

@@ -129,6 +129,42 @@ def test_two_that_see_different_photos_stay_equal_and_resume(
     assert left.value.code == 2
     assert "trained with processes = 2, not 1" in capsys.readouterr().err
 
+    # ... but for one that takes two parts, which are the photos of two processes
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "joint", str(broken), "train.iterations=6", "train.accumulate=2", "--device", "cpu",
+                  "--resume"])  # fmt: skip
+    assert left.value.code == 0
+    assert "going on after iteration 4 of 6" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_see_what_one_sees_in_two_parts(given: Arguments, tmp_path: Path) -> None:
+    """Photos, augmentation, erased rectangles, dropout: all but the order of sums."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", "joint", str(tmp_path / "parts"), *given, "train.accumulate=2"])
+    assert left.value.code == 0
+    two_processes([tmp_path / "two"] * 2, given, tmp_path)
+    parts, two = (logs.read(tmp_path / name / "log.jsonl") for name in ("parts", "two"))
+    assert [line["iteration"] for line in parts] == [1, 2, 3, 4]
+    for a, b in zip(parts, two, strict=True):
+        assert a["total"] == pytest.approx(b["total"], rel=2e-3)
+    assert parts[0]["terms"] == pytest.approx(two[0]["terms"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", ["model.appearance.train_bn=false", "loss.centre=0.001"])
+def test_where_running_values_are_read_processes_and_parts_are_not_exchanged(
+    given: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    run = tmp_path / "run"
+    two_processes([run, run], [*given, override], tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main(
+            ["train", "joint", str(run), "train.iterations=6", "train.accumulate=2", "--device", "cpu", "--resume"]
+        )
+    assert left.value.code == 2
+    assert "trained with train.accumulate = 1, not 2" in capsys.readouterr().err
+
 
 def test_started_by_halves_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -165,6 +165,7 @@ class TwoStreams(Stream[Batch]):
     Args:
         half_batch: B, photos from each pass.
         order: one epoch of each pass; `shuffled` unless given, then its batches are the half-batches.
+        parts: how many such batches make one of this stream, one behind the other.
 
     Raises:
         UserError: fewer photos than a half-batch, or another number of labels than of images.
@@ -181,6 +182,7 @@ class TwoStreams(Stream[Batch]):
         order: Order | None = None,
         prefetch: int = 0,
         share: Share = Share(),
+        parts: int = 1,
     ) -> None:
         y = _labels(images, labels)
         order = order or shuffled(len(y), half_batch)
@@ -190,13 +192,18 @@ class TwoStreams(Stream[Batch]):
         if positives.alone:
             console.notice(f"identities with a single photo, which is its own positive: {positives.alone}")
 
-        def make(t: int) -> Batch:
-            number = share.number(t)
+        def part(number: int) -> Batch:
             index = torch.cat([a(number), b(number)])  # [2B]
             positive = positives.draw(index, generator(seed, "positive", number))
             both = torch.cat([index, positive])
             x, x_pos = _load(images, both, generator(seed, "augment", number), augment, device).chunk(2)
             return Batch(to(index), to(positive), x, x_pos, to(y[index]))
+
+        def make(t: int) -> Batch:
+            made = [part(share.number(parts * t + place)) for place in range(parts)]
+            if parts == 1:
+                return made[0]
+            return Batch(**{key: torch.cat([vars(one)[key] for one in made]) for key in vars(made[0])})
 
         super().__init__(make, {"seed": seed, "images": len(y), "batch": 2 * a(0).numel()}, prefetch)
 

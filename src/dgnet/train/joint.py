@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from dgnet import console
-from dgnet.config import Appearance, Config, TeacherTraining
+from dgnet.config import Appearance, Config, TeacherTraining, Train
 from dgnet.datasets.records import Dataset
 from dgnet.errors import UserError
 from dgnet.images.disturb import disturbance
@@ -19,6 +20,7 @@ from dgnet.models.layers import frozen
 from dgnet.models.perceptual import Perceptual
 from dgnet.models.teacher import Baseline, Teacher
 from dgnet.train import distributed
+from dgnet.train.accumulate import AccumulatedStep
 from dgnet.train.batches import Augment, Batch, Share, TwoStreams
 from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
@@ -26,7 +28,7 @@ from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import joint_optimizers
 from dgnet.train.photos import order
 from dgnet.train.run import begin, placed
-from dgnet.train.schedule import loss_weights
+from dgnet.train.schedule import loss_weights, scaled_rates
 from dgnet.train.step import JointStep
 from dgnet.weights import files
 from dgnet.weights.pretrained import perceptual_weights
@@ -70,13 +72,22 @@ def train_joint(
         perceptual = Perceptual().to(run.device)
         perceptual_weights(perceptual, config.loss.perceptual_weights)
 
-    optimizers = joint_optimizers(net, train, run.device)
+    batches = distributed.count() * train.accumulate  # in an iteration
+    scaled = scaled_rates(train, batches)
+    optimizers = joint_optimizers(net, scaled, run.device)
     chance, coins = torch.Generator(), torch.Generator()
     disturb = disturbance(data.erasing, data.augment, chance)
-    step = JointStep(net, teacher, run.config, optimizers, chance, disturb, perceptual, coins=coins)
+
+    def seed(iteration: int, part: int) -> None:
+        place = part * distributed.count() + distributed.rank()
+        torch.manual_seed(seed_of(run.seed, "layers", iteration, place))
+        chance.manual_seed(seed_of(run.seed, "images", iteration, place))
+
+    kind = JointStep if train.accumulate == 1 else partial(AccumulatedStep, seed=seed)
+    step = kind(net, teacher, run.config, optimizers, chance, disturb, perceptual, coins=coins)
 
     def iterate(batch: Batch, iteration: int) -> Line:
-        chance.manual_seed(seed_of(run.seed, "images", iteration, distributed.rank()))
+        seed(iteration, 0)
         coins.manual_seed(seed_of(run.seed, "coin", iteration))  # the same in every process: all tune the same network
         with frozen(net.backbone) if iteration <= train.backbone_frozen else nullcontext():
             outcome = step(batch.x, batch.x_pos, batch.y, iteration)
@@ -94,16 +105,28 @@ def train_joint(
         order(run.config, photos),
         prefetch=int(run.device.type == "cuda"),  # on a CPU the step itself needs every core
         share=Share(distributed.rank(), distributed.count()),
+        parts=train.accumulate,
     )
-    if (processes := distributed.count()) > 1:
-        batch = processes * train.half_batch
-        console.notice(
-            f"{processes} processes: {batch} + {batch} images in an iteration, learning rates as configured "
-            f"({train.learning_rate:g}, {train.backbone_learning_rate:g}, {train.head_learning_rate:g}), not scaled"
-        )
-    hashes = [baseline.hash[:12] for baseline in baselines]
-    plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, teachers=hashes)
+    if batches > 1 or train.scale_rates != "none":
+        console.notice(_size_of_an_iteration(scaled))
+    inputs = {"teachers": [baseline.hash[:12] for baseline in baselines], "processes": batches}
+    advice = {"processes": "processes times train.accumulate has to stay the same; continue with as many"}
+    if not appearance.train_bn or net.appearance.centres:  # then it counts how what iterations read comes about, too
+        inputs["train.accumulate"] = train.accumulate
+        advice = {}
+    plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, inputs, advice)
     return run.carry_out(Loop(plan, net, optimizers, stream, iterate, on_line))
+
+
+def _size_of_an_iteration(scaled: Train) -> str:
+    """How many images an iteration has, and the learning rates, in words."""
+    processes, parts = distributed.count(), scaled.accumulate
+    batch = processes * parts * scaled.half_batch
+    made = ("1 process" if processes == 1 else f"{processes} processes") + (f" x {parts} parts" if parts > 1 else "")
+    rates = f"{scaled.learning_rate:g}, {scaled.backbone_learning_rate:g}, {scaled.head_learning_rate:g}"
+    how = f"scaled ({scaled.scale_rates})" if scaled.scale_rates != "none" else "as configured"
+    not_so = ", not scaled" if scaled.scale_rates == "none" else ""
+    return f"{made}: {batch} + {batch} images in an iteration, learning rates {how} ({rates}){not_so}"
 
 
 def require_fitting(appearance: Appearance, teacher: TeacherTraining) -> None:

@@ -10,9 +10,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar, cast
@@ -57,6 +57,8 @@ class Plan:
     """What the user types to go on after an interruption."""
     fingerprint: dict[str, Any]
     """What a checkpoint must agree with to be continued from, such as the configuration and the training set."""
+    advice: Mapping[str, str] = field(default_factory=dict)
+    """What to do where something of the fingerprint differs, if more can be done than to continue with the same."""
     tensorboard: bool = False
     ema: float = 0.0
     """Decay of the running mean of the weights, which then is what is left for use; 0: the last ones are."""
@@ -107,9 +109,9 @@ class Loop(Generic[B]):
             )
         for key, value in self.plan.fingerprint.items():
             if (before := state["fingerprint"].get(key, value)) != value:  # it may be older than a key of today
+                advice = self.plan.advice.get(key, "continue with the same")
                 raise UserError(
-                    f"{path}: trained with {key} = {before}, not {value}; "
-                    "continue with the same, or start a new run folder"
+                    f"{path}: trained with {key} = {before}, not {value}; {advice}, or start a new run folder"
                 )
         if (done := int(state["iteration"])) > self.plan.iterations:
             raise UserError(

@@ -36,6 +36,7 @@ class Optimizers:
         self.dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.stepped = False  # in this iteration
+        self._added: tuple[str, ...] = ()  # whose gradients hold parts of a loss
         self.watch = Watch(device)
         parameters = {name: [p for g in o.param_groups for p in g["params"]] for name, o in optimizers.items()}
         self.exchange = Exchange(parameters)
@@ -60,6 +61,19 @@ class Optimizers:
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * factor
 
+    def add(self, loss: Tensor, *names: str) -> None:
+        """Backward from a part of a loss; the next `descend`, of the same optimisers, takes its gradients along."""
+        self._forget_others(names)
+        self._added = names
+        self.exchange.begin(())  # nothing is sent yet
+        torch.autograd.backward(self.scaler.scale(loss))
+
+    def _forget_others(self, names: tuple[str, ...]) -> None:
+        """Gradients of these optimisers that no part of the loss at hand has given."""
+        if self._added != names:
+            for name in names:
+                self.by_name[name].zero_grad(set_to_none=True)
+
     def descend(self, loss: Tensor, *names: str, iteration: int, terms: dict[str, Tensor]) -> None:
         """Backward from `loss`, gradients averaged over processes, then a step of each optimiser in `names`.
 
@@ -67,8 +81,8 @@ class Optimizers:
         one of the `terms` that the loss is made of isn't finite in any process: `watch` tells.
         """
         chosen = [self.by_name[name] for name in names]
-        for optimizer in chosen:
-            optimizer.zero_grad(set_to_none=True)
+        self._forget_others(names)
+        self._added = ()
         self.exchange.begin(names)
         torch.autograd.backward(self.scaler.scale(loss))
         self.watch.note(iteration, terms, self.exchange.finish(self.watch.look(terms)))

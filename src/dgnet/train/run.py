@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -36,9 +37,9 @@ from dgnet.weights import files
 from dgnet.weights.pretrained import WORDS, pretrained
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
-FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.checkpoint_every",
-        "train.keep", "train.log_every", "train.cudnn_benchmark", "train.activation_checkpointing", "train.tensorboard",
-        "teacher.epochs")  # fmt: skip
+FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.accumulate",
+        "train.checkpoint_every", "train.keep", "train.log_every", "train.cudnn_benchmark",
+        "train.activation_checkpointing", "train.tensorboard", "teacher.epochs")  # fmt: skip
 
 LENGTHS = ("train.iterations", "teacher.epochs")  # may grow when a run is continued, but say what a finished one is
 
@@ -90,8 +91,18 @@ class Run:
         distributed.broadcast(net)
         return net
 
-    def plan(self, iterations: int, checkpoint_every: int, log_every: int, **inputs: object) -> Plan:
-        """How long to train and what to leave behind; `inputs` are files that a continued run must have again."""
+    def plan(
+        self,
+        iterations: int,
+        checkpoint_every: int,
+        log_every: int,
+        inputs: Mapping[str, object] = MappingProxyType({}),
+        advice: Mapping[str, str] = MappingProxyType({}),
+    ) -> Plan:
+        """How long to train and what to leave behind.
+
+        `inputs` are what a continued run must have again, beside its configuration; `advice` tells what to do if not.
+        """
         title, length_key = {"joint": ("DG-Net", "train.iterations"), "teacher": ("teacher", "teacher.epochs")}[
             self.kind
         ]
@@ -108,9 +119,10 @@ class Run:
             fingerprint={
                 **computed(self.config, self.kind),
                 "training images": self.photos.summary,
-                **inputs,
                 "processes": distributed.count(),
+                **inputs,
             },
+            advice=advice,
             tensorboard=self.config.train.tensorboard,
             ema=self.own.ema,
         )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dgnet.config import METRICS, BaselineLoss, Loss, TeacherTraining, Train, WarmUp
+
+PUBLISHED_HALF = 8  # images in a half-batch, for which the published rates are
 
 
 def rate(plan: Train | TeacherTraining, factor: float, at: float, length: float) -> float:
@@ -19,6 +22,21 @@ def rate(plan: Train | TeacherTraining, factor: float, at: float, length: float)
         return risen * decay(plan.milestones, factor, at)
     gone = max(0.0, at - plan.rate_warm_up) / max(1.0, length - plan.rate_warm_up)  # share of the way down
     return risen * (1 + math.cos(math.pi * min(1.0, gone))) / 2
+
+
+def scaled_rates(train: Train, batches: int) -> Train:
+    """The same with the learning rates of iterations of so many batches, as `train.scale_rates` says.
+
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017: in proportion to the batch. For Adam, many take the root.
+    """
+    larger = batches * train.half_batch / PUBLISHED_HALF
+    factor = {"none": 1.0, "linear": larger, "sqrt": math.sqrt(larger)}[train.scale_rates]
+    return replace(
+        train,
+        learning_rate=train.learning_rate * factor,
+        backbone_learning_rate=train.backbone_learning_rate * factor,
+        head_learning_rate=train.head_learning_rate * factor,
+    )
 
 
 def decay(milestones: Sequence[int], factor: float, at: float) -> float:

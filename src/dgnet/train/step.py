@@ -49,6 +49,13 @@ class Scene(NamedTuple):
     x_cross: Tensor
 
 
+class Shown(NamedTuple):
+    """What the discriminator sees of a scene."""
+
+    x: Tensor  # [2B, 3, H, W]
+    x_cross: Tensor
+
+
 class Outcome(NamedTuple):
     """What an iteration reports: total is sum(weights[k] * terms[k]), so what is plotted is what was minimised."""
 
@@ -141,7 +148,7 @@ class JointStep:
         logits, logits_pos = zip(*(head.chunk(2) for head in seen.logits), strict=True)
         return Scene(x, y, s, f, logits, logits_pos, seen.pooled, x_self, x_same, x_cross)
 
-    def judge(self, scene: Scene, *, penalise: bool = True) -> tuple[Tensor, Tensor]:
+    def judge(self, scene: Scene | Shown, *, penalise: bool = True) -> tuple[Tensor, Tensor]:
         """D's loss and gradient penalty per image [2B]: it learns to tell real images from x_cross, which is fixed.
 
         Not to `penalise` makes the penalty 0 and saves its second derivatives.
@@ -154,16 +161,21 @@ class JointStep:
             penalty = losses.r1(kind, real, x) if penalise else x.new_zeros(len(x))
         return losses.discriminator(kind, fake, real), penalty
 
-    def terms(self, scene: Scene, evaluated: dict[str, float]) -> dict[str, Tensor]:
+    def toss(self) -> float:
+        """The coin of L_s, thrown in every iteration."""
+        return float(torch.rand((), generator=self.coins, device=self.coins.device))
+
+    def terms(self, scene: Scene, evaluated: dict[str, float], coin: float | None = None) -> dict[str, Tensor]:
         """The terms of the objective of generator and re-ID network, summed over both halves.
 
         Of those that are warmed up, the ones whose weight in `evaluated` is not 0. The others are there at any weight:
         times 0, they give their networks gradients of zeros, and an optimiser's weight decay and momentum act.
+        `coin` is tossed here, unless given.
         """
         E_a, G, D, T = self.net.appearance, self.decoder, self.net.discriminator, self.teacher
         config, kind = self.config.loss, self.config.model.discriminator.kind
         batch_statistics = self.config.model.appearance.train_bn
-        coin = float(torch.rand((), generator=self.coins, device=self.coins.device))  # thrown in every iteration
+        coin = self.toss() if coin is None else coin
         x, y, s, f = scene.x, scene.y, scene.s, scene.f
         worn = swap(scene.x_cross)
         term: dict[str, Tensor] = {}
