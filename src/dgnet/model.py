@@ -572,8 +572,8 @@ class Model:
             out: a new folder, or one that the same call began.
             data: the data set to start from; by default the one that the model was trained on.
             layout: how it is laid out; `auto` looks.
-            options: those of `dgnet.generate.expansion.generate_dataset`: per_identity, wear, with_real, shard, seed,
-                on_unreadable.
+            options: those of `dgnet.generate.expansion.generate_dataset`: per_identity, wear, with_real, shard,
+                provenance, seed, on_unreadable.
 
         Raises:
             UserError: no training photos, photos that cannot be read, a folder that holds anything else; a teacher.

@@ -18,6 +18,7 @@ from PIL import Image
 from dgnet import config
 from dgnet.datasets.read import read_dataset
 from dgnet.generate import edit, expansion
+from dgnet.generate.score import sources_of
 from dgnet.images.decode import decode
 from dgnet.models.dgnet import DGNet
 from dgnet.weights.files import save_model
@@ -96,8 +97,49 @@ def test_shards_make_the_whole(weights: Path, people: Path, tmp_path: Path, caps
         assert np.abs(first - second).mean() < 1, name
     assert len(set(one.values())) == len(one)
     assert generate(weights, people, tmp_path / "three", "--shard", "1/2") == 2
-    assert "is painted in other shards (provenance-1-of-3.csv)" in capsys.readouterr().err
+    assert "is painted in other shards, or with other tables (provenance-1-of-3.csv)" in capsys.readouterr().err
     assert generate(weights, people, tmp_path / "three") == 2
+
+
+def test_its_provenance_may_be_parquet_and_says_the_same(
+    weights: Path, people: Path, tmp_path: Path, capsys: Any
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs dgnet[parquet]")
+    assert generate(weights, people, tmp_path / "csv") == 0
+    assert generate(weights, people, tmp_path / "made", "--shard", "1/2", "--provenance", "parquet") == 0
+    assert generate(weights, people, tmp_path / "made", "--shard", "2/2", "--provenance", "parquet") == 0
+    tables = sorted((tmp_path / "made").glob("provenance*"))
+    assert [table.name for table in tables] == ["provenance-1-of-2.parquet", "provenance-2-of-2.parquet"]
+    held = [row for table in tables for row in parquet.read_table(table).to_pylist()]
+    said = [{**row, "identity": int(row["identity"]), "camera": int(row["camera"])} for row in rows(tmp_path / "csv")]
+    assert sorted(held, key=lambda row: row["file"]) == sorted(said, key=lambda row: row["file"])
+    made = sorted((tmp_path / "made" / "bounding_box_train").glob("*.jpg"))
+    by_csv = sources_of(sorted((tmp_path / "csv" / "bounding_box_train").glob("*.jpg")))
+    by_parquet = sources_of(made)
+    assert len(by_csv) == 20
+    assert [by_parquet[file] for file in made] == list(by_csv.values())
+    capsys.readouterr()
+    assert generate(weights, people, tmp_path / "made", "--shard", "1/2") == 2
+    assert "or with other tables (provenance-1-of-2.parquet)" in capsys.readouterr().err
+
+
+def test_whose_clothes_are_worn_is_the_label_only_where_people_wear_their_own(
+    weights: Path, people: Path, tmp_path: Path
+) -> None:
+    for wear, known in (("own", True), ("others", False)):
+        assert generate(weights, people, tmp_path / wear, "--wear", wear) == 0
+        found = sources_of(sorted((tmp_path / wear / "bounding_box_train").glob("*.jpg")))
+        assert len(found) == 20
+        assert {source.identity is not None for source in found.values()} == {known}
+
+
+def test_parquet_without_its_package_is_told_before_any_work(
+    weights: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert generate(weights, people, tmp_path / "made", "--provenance", "parquet") == 2
+    assert "--provenance parquet: needs pyarrow: pip install 'dgnet[parquet]'" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.slow

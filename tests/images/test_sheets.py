@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from dgnet.errors import UserError
 from dgnet.files import replacing
@@ -46,8 +46,6 @@ def test_pictures_come_back_from_their_files(name: str, tmp_path: Path) -> None:
 def test_a_suffix_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.txt: pictures are written as \.png or \.jpg"):
         sheets.save(tmp_path / "a.txt", plain(1)[0])
-    with pytest.raises(UserError, match=r"a\.png: animations are written as \.gif"):
-        sheets.animate(tmp_path / "a.png", plain(1, 2)[None])
 
 
 def test_what_fails_half_way_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
@@ -62,16 +60,6 @@ def test_what_fails_half_way_leaves_nothing_and_spoils_nothing(tmp_path: Path) -
     with pytest.raises(RuntimeError):
         fail_half_way()
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
-
-
-def test_an_animation_goes_there_and_back(tmp_path: Path) -> None:
-    strips = np.stack([plain(0, 60, 120, 180), plain(9, 69, 129, 189)])  # [2, 4, H, W, 3]
-    sheets.animate(tmp_path / "a.gif", strips)
-    with Image.open(tmp_path / "a.gif") as image:
-        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
-        assert image.info["loop"] == 0
-    assert [int(frame[0, 0, 0]) for frame in frames] == [0, 60, 120, 180, 120, 60]
-    assert [int(frame[0, -1, 0]) for frame in frames] == [9, 69, 129, 189, 129, 69]
 
 
 def test_a_sheet_may_be_several_times_as_large() -> None:

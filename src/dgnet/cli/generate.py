@@ -37,6 +37,8 @@ def grid(
     from dgnet.images.inputs import Photos
     from dgnet.model import load
 
+    if out.suffix:
+        sheets.require_format(out)
     model = load(weights, device)
     top, left = (Photos(paths, *model.size).all() for paths in (structures, appearances))
     cells = model.grid(top, left, as_tensor=True)
@@ -78,6 +80,7 @@ def swap(
 
     if len(images) < 2 or len(images) % 2:
         raise UserError(f"--images: {len(images)} given; two for each pair are needed")
+    sheets.require_format(out)
     model = load(weights, device)
     a, b = (Photos(some, *model.size).all() for some in (images[0::2], images[1::2]))
     exchanged = model.swap(torch.cat([a, b]), torch.cat([b, a]), as_tensor=True).chunk(2)
@@ -92,11 +95,11 @@ def interpolate(
     fixed: Path | None = None, steps: int = 11, path: Literal["linear", "spherical"] = "linear", scale: int = 1,
     device: str = "auto",
 ) -> int:  # fmt: skip
-    """From one photo to another in a few steps: a strip (.png, .jpg) or an animation (.gif).
+    """From one photo to another in a few steps: a strip (.png, .jpg) or an animation (.gif, .mp4).
 
     Args:
         weights: a run folder or model.safetensors
-        out: what to write; its ending decides
+        out: what to write; its ending decides. An .mp4 needs ffmpeg, or pip install 'dgnet[video]'
         start: photo at the first step
         end: photo at the last step
         of: which code moves; the other stays that of `fixed`
@@ -106,13 +109,18 @@ def interpolate(
         scale: how many times as large as the network paints, so that it can be seen
         device: auto, cpu, cuda or cuda:N
     """
-    from dgnet.images import sheets
+    from dgnet.images import animation, sheets
     from dgnet.model import load
 
+    moves = out.suffix.lower() in animation.WRITERS
+    if moves:
+        animation.writer_of(out)  # what cannot be written is told before the work
+    else:
+        sheets.require_format(out)
     model = load(weights, device)
     strip = model.interpolate(start, end, of, fixed=fixed, steps=steps, path=path, as_tensor=True).numpy()
-    if out.suffix.lower() == ".gif":
-        sheets.animate(out, strip, scale=scale)
+    if moves:
+        animation.animate(out, strip, scale=scale)
     else:
         sheets.save(out, sheets.sheet(strip, scale=scale))
     return written(out)
@@ -145,7 +153,8 @@ def folder(
 def dataset(
     weights: Positional[Path], out: Positional[Path], data: Path | None = None, layout: str = "auto",
     per_identity: int = 10, wear: Literal["own", "others"] = "own", with_real: bool = False, shard: str | None = None,
-    seed: int = 0, on_unreadable: Literal["error", "skip"] = "error", device: str = "auto",
+    provenance: Literal["csv", "parquet"] = "csv", seed: int = 0, on_unreadable: Literal["error", "skip"] = "error",
+    device: str = "auto",
 ) -> int:  # fmt: skip
     """A whole new data set: everyone of a training set in other poses, or in others' clothes; in Market-1501 layout.
 
@@ -153,13 +162,14 @@ def dataset(
 
     Args:
         weights: a run folder or model.safetensors
-        out: folder to write to, with provenance.csv
+        out: folder to write to, with provenance.csv, or .parquet
         data: the data set to start from; by default the one that the model was trained on
         layout: how it is laid out
         per_identity: pictures of each person
         wear: their own clothes, on structures of others; or others' clothes, on their own structures, labels kept
         with_real: put copies of the real images beside them, query and gallery too: a set to train and test with
         shard: paint one part alone, such as 3/8; all parts may run at once
+        provenance: the kind of table that says where pictures come from; parquet needs pip install 'dgnet[parquet]'
         seed: decides who wears what where
         on_unreadable: stop where photos cannot be read, before the first picture; or name them and pass them over
         device: auto, cpu, cuda or cuda:N
@@ -169,8 +179,8 @@ def dataset(
 
     part, device = _part(shard, device)
     painted = load(weights, device).generate_dataset(
-        out, data, layout, per_identity=per_identity, wear=wear, with_real=with_real, shard=part, seed=seed,
-        on_unreadable=on_unreadable,
+        out, data, layout, per_identity=per_identity, wear=wear, with_real=with_real, shard=part,
+        provenance=provenance, seed=seed, on_unreadable=on_unreadable,
     )  # fmt: skip
     which = "" if part == (1, 1) else f" of shard {part[0]}/{part[1]}"
     console.stdout.print(f"{painted} pictures{which} painted")

@@ -7,7 +7,6 @@ each writes its table of provenance first, then the pictures that are not there 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -35,6 +34,9 @@ from dgnet.pixels import Pixels
 
 Wear = Literal["own", "others"]
 """Whose clothes people wear: their `own`, in others' poses; or `others`', in their own poses (cloth-changing)."""
+
+Provenance = Literal["csv", "parquet"]
+"""How its table is written."""
 
 ABOUT = "dataset.json"
 COLUMNS = ("file", "identity", "camera", "appearance", "structure", "model")
@@ -85,6 +87,7 @@ def generate_dataset(
     wear: Wear = "own",
     with_real: bool = False,
     shard: tuple[int, int] = (1, 1),
+    provenance: Provenance = "csv",
     seed: int = 0,
     weights: str = "",
     on_unreadable: Literal["error", "skip"] = "error",
@@ -92,8 +95,8 @@ def generate_dataset(
 ) -> int:
     """Paint the training set anew into `out`, in Market-1501 layout; returns how many pictures this call painted.
 
-    `out/provenance.csv` (of shard 3 of 8, `provenance-3-of-8.csv`) says for every picture whose appearance and
-    structure it has, and which model painted it. The same call continues what was interrupted, and shards may run at
+    `out/provenance.csv` (of shard 3 of 8, `provenance-3-of-8.csv`), or the same as `.parquet`, says for every picture
+    whose appearance and structure it has, and which model painted it. The same call continues what was interrupted, and shards may run at
     once or one after the other, on one machine or several that share the folder.
 
     Args:
@@ -105,6 +108,7 @@ def generate_dataset(
         wear: whose clothes people wear; the label is always that of the person whose `own` photo it is.
         with_real: put copies of the real training images, and of query and gallery, beside them: a set to train on.
         shard: which part of how many, from 1.
+        provenance: the kind of table that says where pictures come from.
         seed: decides who wears what where.
         weights: a hash, or whatever else identifies the model.
         on_unreadable: stop where photos cannot be read, before the first picture; or name them and pass them over.
@@ -118,6 +122,7 @@ def generate_dataset(
         raise UserError(f"--shard {part}/{parts}: from 1/{parts} to {parts}/{parts} would be right")
     if per_identity < 1:
         raise UserError(f"--per-identity {per_identity}: at least 1 would be right")
+    table = _table_of(shard, provenance)
     dataset.require("train")
     out = expanded(out)
     store = ImageStore(dataset.train.paths, height, width, on_unreadable=on_unreadable, on_demand=True)
@@ -131,7 +136,7 @@ def generate_dataset(
         "width": width,
     }  # fmt: skip
     _claim(out, about, set(map(str, dataset.train.paths)) - set(map(str, photos.paths)))
-    _write_provenance(out, shard, mine, photos, weights)
+    _write_provenance(out / table, shard, mine, photos, weights)
     if with_real and part == 1:
         _copy_real(dataset, photos, out)
     if parts == 1:  # of several shards, another may be writing
@@ -221,23 +226,44 @@ def _claim(out: Path, about: dict[str, Any], left_out: set[str]) -> None:
     write_json(note, about | ({"left_out": sorted(left_out)} if left_out else {}))
 
 
-def _write_provenance(
-    out: Path, shard: tuple[int, int], pictures: Sequence[Picture], photos: Split, weights: str
-) -> None:
-    """The table of a shard. Raises UserError where the folder is painted in another number of shards."""
+def _table_of(shard: tuple[int, int], kind: Provenance) -> str:
+    """The name of a shard's table. Raises UserError for another kind, and where a package is missing."""
+    if kind not in ("csv", "parquet"):
+        raise UserError(f"--provenance {kind}: csv or parquet would be right")
+    if kind == "parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise UserError("--provenance parquet: needs pyarrow: pip install 'dgnet[parquet]'") from error
     part, parts = shard
-    name = "provenance.csv" if parts == 1 else f"provenance-{part}-of-{parts}.csv"
-    for other in out.glob("provenance*.csv"):
-        if (other.name == "provenance.csv") != (parts == 1) or (parts > 1 and not other.stem.endswith(f"-of-{parts}")):
-            raise UserError(f"{out}: is painted in other shards ({other.name}); go on with as many")
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for picture in pictures:
-        sources = (str(photos.paths[picture.appearance]), str(photos.paths[picture.structure]))
-        table.writerow([picture.file, picture.identity, picture.camera, *sources, weights])
-    with replacing(out / name) as new:
-        new.write_text(text.getvalue(), encoding="utf-8")
+    return f"provenance.{kind}" if parts == 1 else f"provenance-{part}-of-{parts}.{kind}"
+
+
+def _write_provenance(
+    file: Path, shard: tuple[int, int], pictures: Sequence[Picture], photos: Split, weights: str
+) -> None:
+    """The table of a shard. Raises UserError where the folder is painted in other shards, or has other tables."""
+    _, parts = shard
+    siblings = {_table_of((number, parts), file.suffix[1:]) for number in range(1, parts + 1)}  # type: ignore[arg-type]
+    if others := sorted({other.name for other in file.parent.glob("provenance*.*")} - siblings):
+        raise UserError(
+            f"{file.parent}: is painted in other shards, or with other tables ({others[0]}); go on with these"
+        )
+    rows = [
+        (picture.file, picture.identity, picture.camera, str(photos.paths[picture.appearance]),
+         str(photos.paths[picture.structure]), weights)
+        for picture in pictures
+    ]  # fmt: skip
+    with replacing(file) as new:
+        if file.suffix == ".parquet":
+            import pyarrow
+            from pyarrow import parquet
+
+            columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+            parquet.write_table(pyarrow.table(dict(zip(COLUMNS, map(list, columns), strict=True))), new)
+        else:
+            with new.open("w", encoding="utf-8", newline="") as out:
+                csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
 def _copy_real(dataset: Dataset, train: Split, out: Path) -> None:

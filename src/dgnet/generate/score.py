@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,14 @@ import torch
 from torch import Tensor
 
 from dgnet import console
+from dgnet.datasets.tables import read_table
 from dgnet.drawn.dataset import FACTORS, load_factors, swap_truth
 from dgnet.errors import UserError
 from dgnet.files import write_json
 from dgnet.generate import edit
 from dgnet.generate.dataset import PROVENANCE
 from dgnet.generate.distances import Eye, features, frechet_distance, kernel_distance
+from dgnet.generate.expansion import ABOUT
 from dgnet.generate.quality import diversity, floats, psnr, ssim
 from dgnet.images import sheets
 from dgnet.retrieval.exact import best
@@ -100,7 +101,7 @@ def score(
 
     Args:
         real: photos that the generator was trained on.
-        generated: pictures, of which `provenance.json` or `provenance.csv` beside them tells the sources.
+        generated: pictures, of which `provenance.json`, `.csv` or `.parquet` beside them tells the sources.
         eye: the network of the distances.
         names: what the two are called.
         identities: who is on the real photos; by default as their names say, in Market-1501's way.
@@ -156,11 +157,13 @@ def _provenance(folder: Path) -> dict[str, Source]:
             images = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["images"]
             return {file: Source(Path(of["appearance"]), Path(of["structure"])) for file, of in images.items()}
         made: dict[str, Source] = {}
-        for table in sorted(folder.glob("provenance*.csv")):
-            with table.open(encoding="utf-8", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    identity = int(row["identity"])
-                    made[row["file"]] = Source(Path(row["appearance"]), Path(row["structure"]), identity)
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8")) if (folder / ABOUT).is_file() else {}
+        labelled_by_clothes = about.get("wear", "own") == "own"
+        for table in sorted([*folder.glob("provenance*.csv"), *folder.glob("provenance*.parquet")]):
+            columns = read_table(table)
+            rows = zip(*(columns[name] for name in ("file", "appearance", "structure", "identity")), strict=True)
+            for file, worn, kept, person in rows:
+                made[file] = Source(Path(worn), Path(kept), int(person) if labelled_by_clothes else None)
         return made
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

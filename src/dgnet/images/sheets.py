@@ -1,4 +1,4 @@
-"""Results as pictures: contact sheets and animations in pixels; labelled figures as SVG in the colours of the page."""
+"""Results as pictures: contact sheets in pixels; labelled figures as SVG in the colours of the page."""
 
 from __future__ import annotations
 
@@ -32,21 +32,15 @@ PAGE = 960  # width of a figure in CSS pixels
 
 def save(path: Path, pixels: Pixels) -> None:
     """Write a picture [H, W, 3] as PNG or JPEG, all or nothing. Raises UserError for another suffix."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: pictures are written as {' or '.join(FORMATS)}")
+    require_format(path)
     with replacing(path) as part:
         Image.fromarray(pixels).save(part, **FORMATS[path.suffix.lower()])
 
 
-def animate(path: Path, strips: Pixels, milliseconds: int = 90, scale: int = 1) -> None:
-    """Write interpolations [N, K, H, W, 3] as a GIF that runs there and back for ever, the N of them side by side."""
-    if path.suffix.lower() != ".gif":
-        raise UserError(f"{path}: animations are written as .gif")
-    frames = [Image.fromarray(sheet(strips[None, :, k], scale=scale)) for k in range(strips.shape[1])]
-    with replacing(path) as part:
-        frames[0].save(
-            part, format="GIF", save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=milliseconds, loop=0
-        )
+def require_format(path: Path) -> None:
+    """Raise UserError for a file whose ending is of no picture that `save` writes: best before the picture is made."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: pictures are written as {' or '.join(FORMATS)}")
 
 
 def sheet(
