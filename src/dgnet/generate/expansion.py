@@ -96,8 +96,8 @@ def generate_dataset(
     """Paint the training set anew into `out`, in Market-1501 layout; returns how many pictures this call painted.
 
     `out/provenance.csv` (of shard 3 of 8, `provenance-3-of-8.csv`), or the same as `.parquet`, says for every picture
-    whose appearance and structure it has, and which model painted it. The same call continues what was interrupted, and shards may run at
-    once or one after the other, on one machine or several that share the folder.
+    whose appearance and structure it has, and which model painted it. The same call continues what was interrupted, and
+    shards may run at once or one after the other, on one machine or several that share the folder.
 
     Args:
         net: the generator.
