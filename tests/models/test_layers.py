@@ -277,3 +277,13 @@ def test_instance_norm_matches_its_formula() -> None:
     y = F.conv2d(x, layer.weight)
     mean, variance = y.mean((2, 3), keepdim=True), y.var((2, 3), correction=0, keepdim=True)
     torch.testing.assert_close(layer(x), (y - mean) / (variance + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize(("side", "padding"), [(8, 2), (2, 3)])
+def test_padding_stays_in_half_precision_under_autocast(side: int, padding: int) -> None:
+    """And is what it is without: pixels are repeated, not computed."""
+    x = torch.randn(2, 3, side, side, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = reflection_pad(x, padding)
+    assert padded.dtype == torch.bfloat16
+    assert torch.equal(padded, reflection_pad(x, padding))

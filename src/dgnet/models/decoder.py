@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.models.layers import SLOPE, Conv, LayerNorm, NonLocal, full_precision, kaiming, reflection_pad
+from dgnet.models.layers import SLOPE, Conv, LayerNorm, NonLocal, full_precision, kaiming, pad, reflection_pad
 
 
 class StyleMLP(nn.Module):
@@ -88,7 +88,7 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     reflection is something else, are computed on their own.
     """
     kernels = torch.stack([torch.stack(_paired(rows, 3), 1) for rows in _paired(weight, 2)], 1)  # [O, 2, 2, C, 3, 3]
-    repeated = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    repeated = pad(x, (1, 1, 1, 1), "replicate")
     y = F.pixel_shuffle(F.conv2d(repeated, kernels.flatten(0, 2), bias.repeat_interleave(4)), 2)
     first, last = _outermost(x, weight, bias, 2)
     y = torch.cat([first, y[:, :, 1:-1], last], dim=2)
@@ -111,7 +111,7 @@ def _outermost(x: Tensor, weight: Tensor, bias: Tensor, dim: int) -> tuple[Tenso
     ends = torch.cat([x.narrow(dim, 0, 2), x.narrow(dim, x.shape[dim] - 2, 2).flip(dim)], dim)
     a, b, c, d, e = weight.unbind(dim)
     along, padding, stride = (3, (2, 2, 0, 0), (2, 1)) if dim == 2 else (2, (0, 0, 2, 2), (1, 2))
-    seen = F.pad(ends.repeat_interleave(2, dim=along), padding, mode="reflect")
+    seen = pad(ends.repeat_interleave(2, dim=along), padding, "reflect")
     first, last = F.conv2d(seen, torch.stack([b + c + d, a + e], dim), bias, stride=stride).chunk(2, dim)
     return first, last
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -60,10 +60,17 @@ def reflection_pad(x: Tensor, padding: int) -> Tensor:
     """Reflect `padding` pixels at every border. A side too short for that repeats its last pixel beyond."""
     shortest = min(x.shape[-2:])
     if padding < shortest:
-        return F.pad(x, (padding,) * 4, mode="reflect")
+        return pad(x, (padding,) * 4, "reflect")
     inner = shortest - 1
-    x = F.pad(x, (inner,) * 4, mode="reflect") if inner else x
-    return F.pad(x, (padding - inner,) * 4, mode="replicate")
+    x = pad(x, (inner,) * 4, "reflect") if inner else x
+    return pad(x, (padding - inner,) * 4, "replicate")
+
+
+def pad(x: Tensor, borders: tuple[int, ...], mode: Literal["reflect", "replicate"]) -> Tensor:
+    """`F.pad` in the precision of `x`: nothing is computed, yet autocast on a CPU would make it float32."""
+    mixed = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    with torch.autocast("cpu", enabled=False) if mixed else nullcontext():
+        return F.pad(x, borders, mode=mode)
 
 
 class LayerNorm(nn.Module):
