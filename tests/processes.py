@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import signal
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 
 from dgnet import config as configuration
 from dgnet.cli import main
-from dgnet.gallery import enrol
+from dgnet.gallery import embedding, enrol
 from dgnet.gallery.entries import Entry
 from dgnet.gallery.gallery import Gallery
 from dgnet.images.pieces import Piece
@@ -49,6 +51,31 @@ def command(arguments: list[str], output: Path, environment: Mapping[str, str]) 
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     main(arguments)
+
+
+def places(count: int) -> list[dict[str, str]]:
+    """What `torchrun` tells each of so many processes, by their environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    here = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**here, "RANK": str(number), "LOCAL_RANK": str(number)} for number in range(count)]
+
+
+def two_commands(arguments: list[str], folder: Path, target: Any = command) -> list[tuple[int, str]]:
+    """`dgnet ARGUMENTS` in two processes: exit code and output of each."""
+    outputs = [folder / f"output-{number}.txt" for number in range(2)]
+    started = [start(target, arguments, *given) for given in zip(outputs, places(2), strict=True)]
+    for process in started:
+        process.join(PATIENCE)
+    return [(process.exitcode, output.read_text()) for process, output in zip(started, outputs, strict=True)]
+
+
+def command_that_dies(arguments: list[str], output: Path, environment: Mapping[str, str]) -> None:
+    """`command`, whose second process is killed when it is to read its photos."""
+    if environment["RANK"] == "1":
+        embedding.read = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+    command(arguments, output, environment)
 
 
 def rank(arguments: list[str], output: Path, environment: Mapping[str, str], state: Path, same_draws: bool) -> None:

@@ -13,7 +13,7 @@ import dgnet
 
 PACKAGE = Path(dgnet.__file__).parent
 LAYERS = [
-    {"dgnet", "errors", "console", "config", "files", "device", "labels", "pixels", "logline", "yamltext"},
+    {"dgnet", "errors", "console", "config", "files", "device", "processes", "labels", "pixels", "logline", "yamltext"},
     {"models", "losses", "images", "drawn"},
     {"datasets", "weights", "retrieval", "report"},
     {"evaluate", "generate", "gallery"},

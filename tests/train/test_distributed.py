@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -52,13 +51,8 @@ def start_two(
     runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False
 ) -> list[tuple[Any, Path, Path]]:
     """Two processes, each with its `run` (the same one, as a rule): process, its output, what it has trained."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     started = []
-    for number, run in enumerate(runs):
-        environment = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                       "MASTER_PORT": str(port)}  # fmt: skip
+    for number, (run, environment) in enumerate(zip(runs, processes.places(2), strict=True)):
         output, state = folder / f"output-{number}.txt", folder / f"state-{number}.safetensors"
         given = ["train", "joint", str(run), *arguments]
         started.append((processes.start(processes.rank, given, output, environment, state, same_draws), output, state))
@@ -176,17 +170,8 @@ def test_started_by_halves_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None:
     """Batch norms take groups of four in both; [a1 a2; b1 b2] is divided into [a1; b1] and [a2; b2]."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     files = [tmp_path / f"{name}.pt" for name in ("alone", "first", "second")]
-    environments = [
-        {"WORLD_SIZE": "1"},
-        *(
-            {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            for r in "01"
-        ),
-    ]
+    environments = [{"WORLD_SIZE": "1"}, *processes.places(2)]
     started = [
         processes.start(processes.three_steps, environment, file)
         for environment, file in zip(environments, files, strict=True)

@@ -50,6 +50,8 @@ def evaluate(
 ) -> int:
     """Score a model on a data set, or features of any toolkit; or compare evaluations made before.
 
+    Under torchrun (torchrun --nproc-per-node N -m dgnet evaluate MODEL ...) the processes share a model's photos.
+
     Args:
         weights: a run folder, model.safetensors or teacher.safetensors
         data: the data set's folder; by default the one that the model was trained on
@@ -130,18 +132,22 @@ def evaluate(
         results = _of_features(features, alphas, save_features, device, options)
         plain = _of_features(features, alphas, None, device, options | {"neighbours": 0}) if neighbours else []
     else:
+        from dgnet import processes
+        from dgnet.device import device_named
         from dgnet.evaluate.protocol import Reading
         from dgnet.model import load
 
-        model = load(weights[0], device or "auto")
+        model = load(weights[0], processes.start(device_named(device or "auto"), sharing=True))
         options |= {"alphas": alphas, "save_features": save_features}
-        seen = Reading(flip, cache, on_unreadable)
+        seen = Reading(flip, cache, on_unreadable, shared=processes.several())
 
         def scored(seen: Reading, **changed: Any) -> list[Results]:
             return model.evaluate(data, layout or "auto", holdout=holdout, reading=seen, **options | changed)
 
         results = scored(replace(seen, centralise=centralise))
         plain = scored(seen, neighbours=0, save_features=None) if centralise or neighbours else []
+        if processes.rank():  # the first one goes on with what all have made
+            return 0
     told = None
     if clothes_reliance is not None:
         told = _reliance(model, clothes_reliance, _queries(model, data, layout, holdout), reliance_images)

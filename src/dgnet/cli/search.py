@@ -21,6 +21,8 @@ def embed(
 ) -> int:
     """Features of photos, of length 1, beside their names: the dot product of two is their likeness.
 
+    Under torchrun (torchrun --nproc-per-node N -m dgnet embed ...) the processes share the photos.
+
     Args:
         weights: a run folder, model.safetensors or teacher.safetensors
         images: photos, or folders with photos at any depth
@@ -28,17 +30,22 @@ def embed(
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto, cpu, cuda or cuda:N
     """
+    from dgnet import processes
     from dgnet.datasets.folders import images_among
+    from dgnet.device import device_named
     from dgnet.gallery.embedding import embedded_photos
     from dgnet.model import load
     from dgnet.retrieval.named import save_named, writer_of
 
+    place = processes.start(device_named(device), sharing=True)
     if not images:
         raise UserError("embed: give photos, or folders of photos")
     writer_of(out)  # an ending that cannot be written is told before the work
     paths = images_among(images)
-    model = load(weights, device)
-    read, features = embedded_photos(model, paths, on_unreadable)
+    model = load(weights, place)
+    read, features = embedded_photos(model, paths, on_unreadable, shared=processes.several())
+    if processes.rank():
+        return 0
     save_named(out, list(map(str, read)), features)
     console.stdout.print(f"{len(read)} images, {model.dimensions} dimensions")
     return written(out)

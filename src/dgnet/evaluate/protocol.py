@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dgnet import console
+from dgnet import console, processes
 from dgnet.config import Config
 from dgnet.datasets.records import Dataset, Split
 from dgnet.errors import UserError
@@ -24,7 +24,7 @@ from dgnet.models.teacher import Baseline
 from dgnet.retrieval import feature_sets
 from dgnet.retrieval.centralise import centralised
 from dgnet.retrieval.decision import Threshold
-from dgnet.retrieval.feature_sets import Features, FeatureSet
+from dgnet.retrieval.feature_sets import Features, FeatureSet, joined
 from dgnet.retrieval.features import extract, parts_of
 from dgnet.retrieval.scores import unit, weigh
 
@@ -41,6 +41,8 @@ class Reading:
     """Stop at photos that cannot be read, or name them and go on without them."""
     centralise: int = 0
     """On how many typical structures a photo's appearance is painted, whose features are added to its own."""
+    shared: bool = False
+    """Whether the processes of torchrun share the photos; all of them must ask, and the first gets the answer."""
 
 
 PLAIN = Reading()
@@ -62,6 +64,8 @@ def evaluate_network(
 ) -> list[Results]:
     """The test protocol: one result per alpha, in their order; a single one where the feature has no halves.
 
+    Of processes that share the photos, all but the first get no results.
+
     Args:
         alphas: by default those of the configuration; they mean nothing to a feature without halves.
         reading: how photos are read.
@@ -74,7 +78,9 @@ def evaluate_network(
     """
     if alphas and not has_halves(net):
         raise UserError(f"--alphas {list(alphas)}: features of this network have no fine-grained half to be weighed")
-    found = features(net, config, dataset, device, reading)
+    found = _features(net, config, dataset, device, reading)
+    if found is None:
+        return []
     tested = [split for split in (dataset.query, dataset.gallery, dataset.multi_query) if split is not None]
     unread = sum(map(len, tested)) - sum(len(part) for _, part in found.parts())
     if save_features is not None:
@@ -95,28 +101,43 @@ def evaluate_network(
 def features(
     net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, reading: Reading = PLAIN
 ) -> FeatureSet:
-    """Features of query, gallery and any multi-query images. Raises `UserError` if one of the first two is missing."""
+    """Features of query, gallery and any multi-query images, which no process shares with another.
+
+    Raises `UserError` if query or gallery is missing.
+    """
+    found = _features(net, config, dataset, device, replace(reading, shared=False))
+    assert found is not None
+    return found
+
+
+def _features(
+    net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, reading: Reading
+) -> FeatureSet | None:
+    """The same; of processes that share the photos, the first has them all, the others None."""
     dataset.require("query", "gallery")
 
     seen_by = centralised(net, reading.centralise)
+    data, batch = config.data, config.evaluate.batch
 
-    def of(split: Split) -> Features:
-        data = config.data
+    def seen(split: Split) -> Features:
+        if not len(split):
+            return joined([])
         store = ImageStore(split.paths, data.height, data.width, reading.cache, reading.on_unreadable)
         kept = split.subset(store.kept)
-        return Features(
-            extract(seen_by, store, config.evaluate.batch, device, reading.flip, parts_of(net)),
-            kept.identities,
-            kept.left_out_by,
-        )
+        made = extract(seen_by, store, batch, device, reading.flip, parts_of(net))
+        return Features(made, kept.identities, kept.left_out_by)
+
+    def of(split: Split) -> Features:
+        if not reading.shared:
+            return seen(split)
+        mine = split.subset(range(len(split))[processes.share(len(split), batch)])
+        return joined(processes.together(lambda: seen(mine)))
 
     many = dataset.multi_query
-    return FeatureSet(
-        of(dataset.query),
-        of(dataset.gallery),
-        of(many) if many is not None and len(many) else None,
-        dataset.words("camera"),
-    )
+    query, gallery, multi_query = of(dataset.query), of(dataset.gallery), of(many) if many is not None else joined([])
+    if reading.shared and processes.rank():
+        return None
+    return FeatureSet(query, gallery, multi_query if len(multi_query) else None, dataset.words("camera"))
 
 
 def as_embedded(found: FeatureSet, alpha: float | None) -> FeatureSet:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dgnet import console
+from dgnet import console, processes
 from dgnet.images.pieces import Piece, Unreadable, read
 
 
@@ -56,10 +56,27 @@ def embedded(
 
 
 def embedded_photos(
-    model: Embedder, paths: Sequence[Path], on_unreadable: Unreadable = "error", what: str = "features"
+    model: Embedder,
+    paths: Sequence[Path],
+    on_unreadable: Unreadable = "error",
+    what: str = "features",
+    *,
+    shared: bool = False,
 ) -> tuple[list[Path], Tensor]:
-    """The photos that can be read, and their features [n, D]; the others are told. Raises as `embedded`."""
-    read = list(embedded(model, [Piece(path) for path in paths], on_unreadable, what))
+    """The photos that can be read, and their features [n, D]; the others are told. Raises as `embedded`.
+
+    With `shared`, the processes of torchrun share the photos, and all of them must ask: the first gets all, the others
+    nothing.
+    """
+    mine = processes.share(len(paths), model.batch) if shared else slice(0, len(paths))
+
+    def own() -> list[Embedded]:
+        made = embedded(model, [Piece(path) for path in paths[mine]], on_unreadable, what)
+        return [Embedded([mine.start + place for place in some.places], *some[1:]) for some in made]
+
+    read = [some for each in (processes.together(own) if shared else [own()]) for some in each]
+    if not read:
+        return [], torch.empty(0, 0)
     left_out([line for batch in read for line in batch.told], len(paths))
     return [paths[place] for batch in read for place in batch.places], torch.cat([batch.features for batch in read])
 

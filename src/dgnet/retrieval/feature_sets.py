@@ -66,6 +66,18 @@ class Features:
         return Features(features, self.identities[rows], self.cameras[rows])
 
 
+def joined(several: Sequence[Features]) -> Features:
+    """All of them, one behind the other; of none, [0, 1]."""
+    some = [part for part in several if len(part)]
+    if not some:
+        return Features(torch.empty(0, 1), np.empty(0, np.int64), np.empty(0, np.int64))
+    return Features(
+        torch.cat([part.tensor() for part in some]),
+        np.concatenate([part.identities for part in some]),
+        np.concatenate([part.cameras for part in some]),
+    )
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """Queries, gallery and, for multi-query evaluation, all images of each query's identity and camera."""

@@ -1,4 +1,4 @@
-"""Several processes, one per GPU, as `torchrun` starts them. In a single process every function here does nothing.
+"""Networks that several processes train together. In a single process every function here does nothing.
 
 `DistributedDataParallel` hooks into `forward` alone; networks that are called through other methods, or frozen for part
 of a step, would silently go without averaged gradients. `Exchange` hooks into the parameters, and cannot miss any.
@@ -6,82 +6,17 @@ of a step, would silently go without averaged gradients. `Exchange` hooks into t
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 
-from dgnet import console
 from dgnet.errors import UserError
+from dgnet.processes import any_process, count, rank, several, start, wait
 
-
-def start(device: torch.device) -> torch.device:
-    """Join the other processes if `torchrun` started this one; returns this process's device. Only the first talks.
-
-    Raises `UserError` if there are more processes than GPUs, or something else started several.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return device
-    if device.type == "cuda":
-        place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        if place >= gpus:
-            raise UserError(f"torchrun --nproc-per-node: {place + 1} or more processes, but {gpus} GPU(s) here")
-        device = torch.device("cuda", place)
-        torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        try:
-            store, number, size = next(rendezvous("env://"))
-            dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo", store=_of_this_start(store), rank=number, world_size=size
-            )
-        except ValueError as error:  # variables of the environment are missing
-            raise UserError(f"WORLD_SIZE is set, but {error}; start several processes with torchrun") from error
-        atexit.register(dist.destroy_process_group)
-    console.stdout.quiet = console.stderr.quiet = rank() > 0
-    return device
-
-
-def _of_this_start(store: Any) -> Any:
-    """The processes' notice board without what those of an earlier start have left there.
-
-    `torchrun --max-restarts` keeps one board for all of its starts, on which a new process can find the address of a
-    dead one. Starts are counted on each machine by itself, so several machines need another way (docs/speed.md).
-    """
-    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
-        return store
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"dgnet/{start}", store)  # type: ignore[attr-defined]  # not in torch's list of names
-
-
-def rank() -> int:
-    """Number of this process, 0 in a single one."""
-    return dist.get_rank() if _several() else 0
-
-
-def count() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if _several() else 1
-
-
-def wait() -> None:
-    """Until every process is here."""
-    if _several():
-        dist.barrier()
-
-
-def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process."""
-    if not _several():
-        return flag
-    total = torch.tensor([float(flag)], device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(total)
-    return bool(total.item())
+__all__ = ["Exchange", "any_process", "average_statistics", "broadcast", "count", "mean", "rank", "start", "wait"]
 
 
 class Exchange:
@@ -92,7 +27,7 @@ class Exchange:
     """
 
     def __init__(self, parameters: dict[str, list[nn.Parameter]], size: int = 25 << 20) -> None:
-        self._buckets = {name: _buckets(given, size) for name, given in parameters.items()} if _several() else {}
+        self._buckets = {name: _buckets(given, size) for name, given in parameters.items()} if several() else {}
         self._to_send: deque[list[nn.Parameter]] = deque()
         self._filled: set[nn.Parameter] = set()
         self._sent: list[tuple[list[Tensor], Tensor, dist.Work]] = []
@@ -102,13 +37,13 @@ class Exchange:
 
     def begin(self, names: Sequence[str]) -> None:
         """Before the backward pass: whose gradients it computes."""
-        if _several():
+        if several():
             self._to_send = deque(bucket for name in names for bucket in self._buckets[name])
             self._filled.clear()
 
     def finish(self, flags: Tensor) -> Tensor:
         """After the backward pass: wait for the means. Returns the sum of `flags` over all processes."""
-        if not _several():
+        if not several():
             return flags
         while self._to_send:  # some parameters have no gradient
             self._send(self._to_send.popleft())
@@ -160,13 +95,13 @@ def average_statistics(module: nn.Module) -> None:
     It is a sum of what each iteration added. So where no iteration reads it, one mean in the end is that of every one.
     """
     statistics = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
-    if _several() and statistics:
+    if several() and statistics:
         _spread(mean(torch.cat([t.flatten() for t in statistics])), statistics)
 
 
 def mean(numbers: Tensor) -> Tensor:
     """The mean of a tensor over all processes."""
-    if _several():
+    if several():
         dist.all_reduce(numbers)
         numbers /= dist.get_world_size()
     return numbers
@@ -174,13 +109,9 @@ def mean(numbers: Tensor) -> Tensor:
 
 def broadcast(module: nn.Module) -> None:
     """Give every process the weights of the first."""
-    if _several():
+    if several():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _spread(flat: Tensor, tensors: Sequence[Tensor]) -> None:
