@@ -19,7 +19,7 @@ LAYERS = [
     {"evaluate", "generate", "gallery"},
     {"train", "export"},
     {"model"},
-    {"demo", "run_report", "showcase", "serve"},
+    {"demo", "run_report", "showcase", "serve", "study"},
     {"cli"},
     {"__main__"},
 ]

@@ -26,6 +26,7 @@ from dgnet.cli.app import in_order
 from dgnet.drawn.dataset import synthesize
 from dgnet.models.dgnet import DGNet
 from dgnet.retrieval.feature_sets import load_features
+from dgnet.study.plan import read_study
 from dgnet.train.schedule import loss_weights
 from dgnet.weights.files import save_model
 
@@ -123,14 +124,18 @@ def test_make_targets_exist(document: Path) -> None:
 
 
 @each_document
-def test_keys_exist(document: Path) -> None:
+def test_keys_exist(document: Path, tmp_path: Path) -> None:
     known = config.to_dict(config.Config())
     for code in inline(document):
         if KEY.fullmatch(code) and not code.endswith((".safetensors", ".py")):
             functools.reduce(lambda tree, part: tree[part], code.partition("=")[0].split("."), known)
             config.load("market1501", [code] if "=" in code else [])
-    for block in blocks(document, "yaml"):
-        config.from_dict(yaml.safe_load(block.text), document.name)
+    for number, block in enumerate(blocks(document, "yaml")):
+        if "rows" in (tree := yaml.safe_load(block.text)):  # a study's table
+            (file := tmp_path / f"{number}.yaml").write_text(block.text)
+            read_study(file)
+        else:
+            config.from_dict(tree, document.name)
 
 
 @each_document

@@ -78,6 +78,9 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, kind: Any, source: str) -> 
     if isinstance(node, yaml.MappingNode):
         _refuse_repetition(node, source)
         loader.flatten_mapping(node)
+        if typing.get_origin(kind) is dict:  # its keys are names: texts as they stand
+            named = [(str(key.value), inner) for key, inner in node.value]
+            return {name: _value(loader, inner, typing.get_args(kind)[1], source) for name, inner in named}
         fields = _fields(kind)
         keys = [str(loader.construct_object(key, deep=True)) for key, _ in node.value]
         return {k: _value(loader, inner, fields.get(k), source) for k, (_, inner) in zip(keys, node.value, strict=True)}

@@ -15,7 +15,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import __version__, console
-from dgnet.cli import data, evaluate, export, gallery, generate, look, score, search, train, weights
+from dgnet.cli import data, evaluate, export, gallery, generate, look, score, search, study, train, weights
 from dgnet.cli.common import INTERRUPTED
 from dgnet.device import keep_freed
 from dgnet.errors import UserError
@@ -26,6 +26,7 @@ ABOUT = "Person re-identification, trained together with a generator that swaps 
 app = tyro.extras.SubcommandApp()
 app.command(data.app, name="data", help="Check a data set, draw one, look after image caches.")
 app.command(train.app, name="train", help="Train a teacher, or DG-Net.")
+app.command(study.study)
 app.command(evaluate.evaluate)
 app.command(generate.app, name="generate", help="Paint people in other people's clothes.")
 app.command(score.score)

@@ -67,6 +67,19 @@ def read_dataset(root: Path | str, layout: str = "auto", need: Sequence[str] | N
     return _trainable(dataset) if dataset.train and (need is None or "train" in need) else dataset
 
 
+def laid_out(entry: str) -> tuple[str, str]:
+    """Layout and folder of what is written as `FOLDER` or `LAYOUT=FOLDER`.
+
+    Examples:
+        >>> laid_out("people"), laid_out("msmt17:train=/data/MSMT17")
+        (('auto', 'people'), ('msmt17:train', '/data/MSMT17'))
+    """
+    named, equals, folder = entry.partition("=")
+    if not equals or (named.partition(":")[0] not in ("auto", *LAYOUTS) and expanded(entry).exists()):
+        return "auto", entry
+    return named, folder
+
+
 def elsewhere(data: Data, root: Path | str | None, layout: str = "auto", holdout: float | None = None) -> Data:
     """`data` with another folder, another share of people held out of it, or both; None leaves what is there.
 
@@ -111,10 +124,8 @@ def of_config(data: Data, *need: str, recorded: bool = False) -> Dataset:
         return dataset
     others = []
     for entry in data.join:
-        named, equals, folder = entry.partition("=")
-        if not equals or (named.partition(":")[0] not in ("auto", *LAYOUTS) and expanded(entry).exists()):
-            named, folder = "auto", entry
-        others.append(read_dataset(folder, named, need=("train",)))
+        layout, folder = laid_out(entry)
+        others.append(read_dataset(folder, layout, need=("train",)))
     both = join([dataset, *others])
     return replace(dataset, name=both.name, train=both.train)
 

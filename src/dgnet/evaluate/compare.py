@@ -81,13 +81,27 @@ def _row(run: Results, name: str, keys: Sequence[str]) -> list[str]:
 def _group_row(
     name: str, group: Sequence[Results], first: Sequence[Results], keys: Sequence[str], draws: int, seed: int
 ) -> list[str]:
-    def cell(key: str) -> str:
-        values = [run.figures()[key] for run in group]
-        spread = f" ± {percent(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
-        return f"{percent(float(np.mean(values)))}{spread}"
-
     change = "" if group is first else _said(first, group, draws, seed)
-    return [f"{name} ({len(group)})", *map(cell, keys), change]
+    return [f"{name} ({len(group)})", *(together(group, key).said for key in keys), change]
+
+
+class Together(NamedTuple):
+    """A figure of several seeds: shares."""
+
+    mean: float
+    deviation: float | None
+    """Between the seeds; None of a single one."""
+
+    @property
+    def said(self) -> str:
+        """In per cent: 45.20 ± 0.31."""
+        return percent(self.mean) + ("" if self.deviation is None else f" ± {percent(self.deviation)}")
+
+
+def together(seeds: Sequence[Results], key: str) -> Together:
+    """A figure, one of `Results.figures`, over evaluations that differ in their seed."""
+    values = [run.figures()[key] for run in seeds]
+    return Together(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
 class Difference(NamedTuple):

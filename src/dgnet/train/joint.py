@@ -51,10 +51,10 @@ def train_joint(
     files doesn't fit together; then nothing is written.
     `on_line` is given every line of the log (`dgnet.train.logs.OnLine`).
     """
-    _require_sense(config)
     if teachers:
         config = replace(config, train=replace(config.train, teachers=tuple(map(str, teachers))))
-    baselines = _baselines(config)
+    require_sense(config)
+    baselines = [files.load_teacher(file) for file in config.train.teachers]
     run = begin("joint", config, dataset, folder, device, resume=resume)
     train, data, appearance, photos = run.config.train, run.config.data, run.config.model.appearance, run.photos
     for baseline, name in zip(baselines, train.teachers, strict=True):
@@ -140,8 +140,9 @@ def require_fitting(appearance: Appearance, teacher: TeacherTraining) -> None:
         )
 
 
-def _require_sense(config: Config) -> None:
-    """Raises `UserError` for a half-batch without statistics, and for weights that would teach nobody anything."""
+def require_sense(config: Config) -> None:
+    """Raises `UserError` for a half-batch without statistics, for weights that would teach nobody anything, and for a
+    teacher that is needed and not named."""
     appearance, iterations = config.model.appearance, config.train.iterations
     if config.train.half_batch == 1 and appearance.batch_norm == "half_batch":
         raise UserError(
@@ -156,15 +157,14 @@ def _require_sense(config: Config) -> None:
             f"loss: no term that teaches a network has a weight in any of the {iterations} iterations, so nothing "
             "would be learnt; give one a weight (loss.identity=1, say), or warm-ups an earlier start"
         )
-
-
-def _baselines(config: Config) -> list[files.Loaded[Baseline]]:
     if not config.train.teachers:
-        if config.model.appearance.weights == "teacher":
-            raise UserError("model.appearance.weights = teacher: give --teacher FILE")
-        if config.loss.teacher and config.loss.primary and config.model.appearance.heads != "pcb":
-            raise UserError("loss.teacher is on: give --teacher FILE (see `dgnet train teacher`) or set loss.teacher=0")
-    return [files.load_teacher(file) for file in config.train.teachers]
+        if appearance.weights == "teacher":
+            raise UserError("model.appearance.weights = teacher: give --teacher FILE (a study's row: teacher)")
+        if config.loss.teacher and config.loss.primary and appearance.heads != "pcb":
+            raise UserError(
+                "loss.teacher is on: give --teacher FILE (see `dgnet train teacher`; a study's row: teacher) or set "
+                "loss.teacher=0"
+            )
 
 
 def _require_same_people(teacher: files.Loaded[Baseline], name: str, identities: list[int]) -> None:
