@@ -112,6 +112,9 @@ class Data:
     """More of that kind."""
     cache: str | None = None
     """Folder for decoded images (uint8, memory-mapped); none: they are kept in memory."""
+    on_device: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "no"
+    """Keep the training photos, a byte per pixel and colour, in the memory of the device that trains; `auto`: if it is
+    a GPU and they take at most a quarter of what is free there."""
     on_unreadable: Literal["error", "skip"] = "error"
     """What to do with an image that cannot be decoded: stop and name it, or name it and go on without it."""
 

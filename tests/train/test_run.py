@@ -105,6 +105,15 @@ def test_a_run_that_died_equals_the_uninterrupted_one(
     assert_same_run(whole, broken, "model.safetensors")
 
 
+def test_photos_in_the_memory_of_the_device_change_no_number(people: Dataset, teacher: Path, tmp_path: Path) -> None:
+    joint(people, tmp_path / "plain", [teacher])
+    joint(people, tmp_path / "there", [teacher], ["data.on_device=true", "train.iterations=4"])
+    joint(people, tmp_path / "there", [], ["data.on_device=auto", "train.iterations=6"], resume=True)  # it may change
+    assert lines(tmp_path / "plain") == lines(tmp_path / "there")
+    a, b = (last(tmp_path / name)["module"] for name in ("plain", "there"))
+    assert all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+
+
 def test_a_run_whose_plan_grew_equals_one_planned_so_from_the_start(
     people: Dataset, teacher: Path, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import teacher_optimizers
-from dgnet.train.photos import order
+from dgnet.train.photos import kept_for, order
 from dgnet.train.run import begin
 from dgnet.train.schedule import metric_weights, rate
 
@@ -51,7 +51,7 @@ def train_baseline(
     disturb = disturbance(teacher.erasing, teacher.augment, chance)
 
     stream = OneStream(
-        photos.images,
+        kept_for(run.device, photos.images, data.on_device),
         photos.classes.numpy(),
         order(run.config, photos, "teacher") or shuffled(len(photos.classes), teacher.batch),
         seed_of(run.seed, "photos", 0),  # one order for all processes

@@ -26,7 +26,7 @@ from dgnet.train.chance import seed_of
 from dgnet.train.logs import OnLine
 from dgnet.train.loop import Line, Loop
 from dgnet.train.optim import joint_optimizers
-from dgnet.train.photos import order
+from dgnet.train.photos import kept_for, order
 from dgnet.train.run import begin, placed
 from dgnet.train.schedule import loss_weights, scaled_rates
 from dgnet.train.step import JointStep
@@ -96,7 +96,7 @@ def train_joint(
         return outcome._asdict()
 
     stream = TwoStreams(
-        photos.images,
+        kept_for(run.device, photos.images, data.on_device),
         photos.classes.numpy(),
         train.half_batch,
         seed_of(run.seed, "photos", 0),  # one order for all processes

@@ -10,10 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.records import UNKNOWN_CAMERA, Dataset, Ints, labels
+from dgnet.device import available_memory
 from dgnet.errors import UserError
-from dgnet.images.store import ImageStore
+from dgnet.images.resident import Resident, bytes_of
+from dgnet.images.store import Images, ImageStore, megabytes
 from dgnet.train.batches import Order, camera_balanced, identity_balanced
 
 
@@ -48,6 +51,30 @@ def training_photos(config: Config, dataset: Dataset) -> Photos:
         digest.update(f"{path.name} {identity}\n".encode())
     summary = f"{len(people)} of {len(identities)} people ({digest.hexdigest()[:8]})"
     return Photos(store, torch.from_numpy(classes), people.cameras, identities, summary)
+
+
+_LARGEST_SHARE = 0.25  # of a GPU's free memory: what photos may take there unasked; the training needs the rest
+
+
+def kept_for(device: torch.device, images: ImageStore, on_device: Literal["auto", "yes", "no"]) -> Images:
+    """The images from which batches are made, moved into the memory of `device` if they are to be there.
+
+    Says how much they take. Raises `UserError` if they are to be there in any case and don't fit.
+    """
+    if on_device == "no" or (on_device == "auto" and device.type != "cuda"):
+        return images
+    size = bytes_of(images)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    of = f"{megabytes(size)}" + (f" of {megabytes(free)} that are free" if free is not None else "")
+    if on_device == "auto" and free is not None and size > _LARGEST_SHARE * free:
+        console.notice(f"training photos take {of} on {device}: more than a quarter, so every batch is sent there")
+        return images
+    if free is not None and size > free:
+        raise UserError(
+            f"data.on_device = yes: {len(images)} photos take {of} on {device}; data.on_device=no sends batches"
+        )
+    console.notice(f"training photos go to the memory of {device}: {of}")
+    return Resident(images, device)
 
 
 def order(config: Config, photos: Photos, kind: Literal["joint", "teacher"] = "joint") -> Order | None:

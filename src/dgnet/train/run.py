@@ -37,8 +37,8 @@ from dgnet.weights import files
 from dgnet.weights.pretrained import WORDS, pretrained
 
 # What may differ when a run is continued: where things are and how often something is done, not what is computed.
-FREE = ("data.root", "data.join", "data.cache", "train.teachers", "train.iterations", "train.accumulate",
-        "train.checkpoint_every", "train.keep", "train.log_every", "train.cudnn_benchmark",
+FREE = ("data.root", "data.join", "data.cache", "data.on_device", "train.teachers", "train.iterations",
+        "train.accumulate", "train.checkpoint_every", "train.keep", "train.log_every", "train.cudnn_benchmark",
         "train.activation_checkpointing", "train.tensorboard", "teacher.epochs")  # fmt: skip
 
 LENGTHS = ("train.iterations", "teacher.epochs")  # may grow when a run is continued, but say what a finished one is
