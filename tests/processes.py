@@ -18,6 +18,7 @@ import torch
 
 from dgnet import config as configuration
 from dgnet.cli import main
+from dgnet.errors import UserError
 from dgnet.gallery import embedding, enrol
 from dgnet.gallery.entries import Entry
 from dgnet.gallery.gallery import Gallery
@@ -97,6 +98,21 @@ def rank(arguments: list[str], output: Path, environment: Mapping[str, str], sta
     command(arguments, output, environment)
 
 
+def rank_on_a_full_disk(
+    arguments: list[str], output: Path, environment: Mapping[str, str], state: Path, same_draws: bool
+) -> None:
+    """`rank`, whose disk is full from the second checkpoint on."""
+    write = checkpoint._write
+
+    def full(path: Path, tensors: Any, plain: Any) -> None:
+        if "00000004" in path.name:
+            raise UserError(f"{path}: cannot be written (No space left on device); free some space")
+        write(path, tensors, plain)
+
+    checkpoint._write = full
+    rank(arguments, output, environment, state, same_draws)
+
+
 def save_without_end(folder: Path, size: int, reports: Any) -> None:
     """Save checkpoints 1, 2, 3, ... whose every number is that of the checkpoint, and report each that is done."""
     torch.set_num_threads(1)
@@ -147,14 +163,23 @@ def hold(folder: Path, reports: Any) -> None:
         reports.poll(PATIENCE)
 
 
-def three_steps(environment: Mapping[str, str], file: Path) -> None:
-    """Three iterations in float64 on this process's share of a batch of 8 + 8; the weights are left in `file`."""
+def three_steps(environment: Mapping[str, str], file: Path, synchronised: bool = False) -> None:
+    """Three iterations in float64 on this process's share of a batch of 8 + 8; the weights are left in `file`.
+
+    Batch norms take groups of four, or `synchronised` all eight.
+    """
     torch.set_num_threads(1)
     os.environ.update(environment)
     device = distributed.start(torch.device("cpu"))
     rank, count = distributed.rank(), distributed.count()
     config = configuration.load(
-        "tiny", [f"train.half_batch={8 // count}", "model.appearance.dropout=[0, 0]", "teacher.dropout=0"]
+        "tiny",
+        [
+            f"train.half_batch={8 // count}",
+            "model.appearance.dropout=[0, 0]",
+            "teacher.dropout=0",
+            f"model.appearance.synchronised={synchronised}",
+        ],
     )
     torch.manual_seed(0)
     net, baseline = DGNet(config, 5).double().train(), build_baseline(config, 5).double()
@@ -164,8 +189,9 @@ def three_steps(environment: Mapping[str, str], file: Path) -> None:
     before = copy.deepcopy(net.state_dict())
     optimizers = joint_optimizers(net, config.train, device)
     step = JointStep(net, Teacher([baseline]), config, optimizers, torch.Generator())
-    step.teacher.group = 4
-    group_statistics(net.appearance, 4)
+    if not synchronised:
+        step.teacher.group = 4
+        group_statistics(net.appearance, 4)
     tuned = []
     recovered = step.recovered_structure
     step.recovered_structure = lambda image, tune_encoder: (
@@ -176,4 +202,5 @@ def three_steps(environment: Mapping[str, str], file: Path) -> None:
         step.coins.manual_seed(seed_of(0, "coin", iteration))
     erased = random_erasing(torch.ones(4, 3, 32, 16), generator(seed_of(0, "images", 1, rank)), probability=1.0)
     weights = {name: parameter.detach() for name, parameter in net.named_parameters()}
-    torch.save({"weights": weights, "before": before, "erased": erased, "tuned": tuned}, file)
+    statistics = {name: buffer for name, buffer in net.named_buffers() if "running" in name}
+    torch.save({"statistics": statistics, "weights": weights, "before": before, "erased": erased, "tuned": tuned}, file)

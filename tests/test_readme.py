@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import tyro
 import yaml
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 import dgnet
 from dgnet import cli, config
@@ -98,6 +100,26 @@ def test_command_parses(arguments: list[str]) -> None:
     command, given = recording(cli.app.app).cli(args=in_order(arguments))
     base = given.get("config", given.get("preset", "demo" if command == "demo" else "market1501"))
     config.load(base if base in config.presets() else "market1501", given.get("overrides", ()))
+
+
+def test_the_files_for_clusters_are_whole_and_start_what_there_is() -> None:
+    """Slurm's as bash reads it, Kubernetes' as YAML: what stands behind torchrun is a command of dgnet."""
+    page = ROOT / "docs" / "many-gpus.md"
+    (slurm,), (kubernetes,) = blocks(page, "sh"), blocks(page, "yml")
+    checked = subprocess.run(["bash", "-n"], input=slurm.text, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    (started,) = (line for line in slurm.text.replace("\\\n", " ").splitlines() if line.startswith("srun "))
+    service, job = yaml.safe_load_all(kubernetes.text)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert service["metadata"]["name"] == pod["subdomain"] == service["spec"]["selector"]["job-name"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    for words in (shlex.split(started.partition("||")[0]), container["command"]):
+        torchrun = words[words.index("torchrun") + 1 : words.index("dgnet") + 1]
+        assert get_args_parser().parse_args(torchrun).training_script == "dgnet"
+        name, given = recording(cli.app.app).cli(args=in_order(words[words.index("dgnet") + 1 :]))
+        assert (name, given["resume"]) == ("joint", "auto")
+        config.load("market1501", given["overrides"])
 
 
 def test_a_wrong_command_is_noticed() -> None:

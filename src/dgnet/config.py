@@ -209,6 +209,9 @@ class Appearance:
     """Whether the generator's losses reach E_a through the appearance code: not (`published`), or as in the paper."""
     batch_norm: Literal["half_batch", "whole_batch"] = "half_batch"
     """Whose statistics batch norm takes: each half-batch's, as published, or the whole batch's."""
+    synchronised: bool = False
+    """Whether these are the statistics of all processes of torchrun together: then two with a half-batch of 4 do what
+    one does with 8."""
     train_bn: bool = True
     """Whether the frozen uses of E_a and the teacher take batch statistics instead of running ones."""
 

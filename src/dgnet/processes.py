@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from dgnet import console
 from dgnet.errors import UserError
 
 T = TypeVar("T")
+GO_ON = "what was saved last stands: the same command with --resume auto goes on from there"
 _PATIENCE = timedelta(days=7)  # with the slowest process
 
 
@@ -117,15 +119,22 @@ def together(work: Callable[[], T]) -> list[T]:
         error = str(own)
     errors: list[Any] = [None] * count()
     everything: list[Any] | None = [None] * count() if rank() == 0 else None
-    try:
+    with told_if_lost("start them again"):
         dist.all_gather_object(errors, error, group=_of_hosts())
         if any(errors):
             raise UserError(next(filter(None, errors)))
         dist.gather_object(made[0], everything, group=_of_hosts())
-    except RuntimeError as lost:
-        reason = str(lost).strip().split("\n")[0]
-        raise UserError(f"another process is lost ({reason}); start them again") from lost
     return everything or []
+
+
+@contextmanager
+def told_if_lost(advice: str) -> Iterator[None]:
+    """An exchange that fails, since a process has died, as a `UserError` with that advice."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"another process is lost ({reason}); {advice}") from error
 
 
 def several() -> bool:

@@ -48,14 +48,14 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
 
 
 def start_two(
-    runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False
+    runs: Sequence[Path], arguments: Arguments, folder: Path, *, same_draws: bool = False, target: Any = processes.rank
 ) -> list[tuple[Any, Path, Path]]:
     """Two processes, each with its `run` (the same one, as a rule): process, its output, what it has trained."""
     started = []
     for number, (run, environment) in enumerate(zip(runs, processes.places(2), strict=True)):
         output, state = folder / f"output-{number}.txt", folder / f"state-{number}.safetensors"
         given = ["train", "joint", str(run), *arguments]
-        started.append((processes.start(processes.rank, given, output, environment, state, same_draws), output, state))
+        started.append((processes.start(target, given, output, environment, state, same_draws), output, state))
     return started
 
 
@@ -146,7 +146,9 @@ def test_two_processes_see_what_one_sees_in_two_parts(given: Arguments, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("override", ["model.appearance.train_bn=false", "loss.centre=0.001"])
+@pytest.mark.parametrize(
+    "override", ["model.appearance.train_bn=false", "loss.centre=0.001", "model.appearance.synchronised=true"]
+)
 def test_where_running_values_are_read_processes_and_parts_are_not_exchanged(
     given: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str
 ) -> None:
@@ -168,12 +170,13 @@ def test_started_by_halves_it_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
         distributed.start(torch.device("cpu"))
 
 
-def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None:
-    """Batch norms take groups of four in both; [a1 a2; b1 b2] is divided into [a1; b1] and [a2; b2]."""
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path, synchronised: bool) -> None:
+    """Batch norms take groups of four in both, or the eight of both; [a1 a2; b1 b2] is [a1; b1] and [a2; b2]."""
     files = [tmp_path / f"{name}.pt" for name in ("alone", "first", "second")]
     environments = [{"WORLD_SIZE": "1"}, *processes.places(2)]
     started = [
-        processes.start(processes.three_steps, environment, file)
+        processes.start(processes.three_steps, environment, file, synchronised)
         for environment, file in zip(environments, files, strict=True)
     ]
     for process in started:
@@ -186,6 +189,10 @@ def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None
         torch.testing.assert_close(first["weights"][name], weight, rtol=1e-8, atol=1e-9, msg=name)
         moved += not torch.equal(weight, alone["before"][name])
     assert moved > 100
+    for name, values in alone["statistics"].items():
+        if synchronised:
+            torch.testing.assert_close(first["statistics"][name], values, rtol=1e-8, atol=1e-9, msg=name)
+            torch.testing.assert_close(second["statistics"][name], values, rtol=1e-8, atol=1e-9, msg=name)
     assert not torch.equal(first["erased"], second["erased"])  # each process erases for itself
     assert first["tuned"] == second["tuned"] == alone["tuned"]  # and all tune the same network
 
@@ -193,11 +200,7 @@ def test_one_process_with_a_batch_of_8_equals_two_with_4(tmp_path: Path) -> None
 def test_a_signal_to_one_process_stops_all_of_them_after_the_same_iteration(given: Arguments, tmp_path: Path) -> None:
     run, endless = tmp_path / "run", [word.replace("iterations=4", "iterations=100000") for word in given]
     started = start_two([run, run], endless, tmp_path)
-    deadline = time.monotonic() + processes.PATIENCE
-    while not logs.read(run / "log.jsonl"):
-        assert time.monotonic() < deadline
-        assert all(process.is_alive() for process, _, _ in started)
-        time.sleep(0.1)
+    wait_for_line(run, started, 1)
     os.kill(started[1][0].pid, signal.SIGTERM)  # the one that neither talks nor saves
     for process, output, _ in started:
         process.join(processes.PATIENCE)
@@ -206,6 +209,49 @@ def test_a_signal_to_one_process_stops_all_of_them_after_the_same_iteration(give
     assert_same_state(first, second)
     assert checkpoint.load_newest(run / "checkpoints")[1]["iteration"] == first["iteration"] > 0
     assert f"stopped after iteration {first['iteration']}; go on with: torchrun" in started[0][1].read_text()
+
+
+def wait_for_line(run: Path, started: list[tuple[Any, Path, Path]], wanted: int) -> None:
+    deadline = time.monotonic() + processes.PATIENCE
+    while len(logs.read(run / "log.jsonl")) < wanted:
+        assert time.monotonic() < deadline
+        assert all(process.is_alive() for process, _, _ in started)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_line_and_what_was_saved_goes_on(
+    given: Arguments, tmp_path: Path, killed: int
+) -> None:
+    run, endless = tmp_path / "run", [word.replace("iterations=4", "iterations=100000") for word in given]
+    started = start_two([run, run], [*endless, "train.checkpoint_every=2"], tmp_path)
+    wait_for_line(run, started, 5)
+    os.kill(started[killed][0].pid, signal.SIGKILL)
+    for process, _, _ in started:
+        process.join(processes.PATIENCE)
+    assert [process.exitcode for process, _, _ in started] == ([-9, 2] if killed == 0 else [2, -9])
+    if killed == 1:  # the one that talks is left
+        said = " ".join(started[0][1].read_text().split())
+        assert "error: another process is lost" in said
+        assert "what was saved last stands: the same command with --resume auto goes on from there" in said
+    done = checkpoint.load_newest(run / "checkpoints")[1]["iteration"]
+    assert done >= 2
+    goal = f"train.iterations={done + 2}"
+    resumed = two_processes([run, run], [goal, "--device", "cpu", "--resume", "auto"], tmp_path)
+    assert [state["iteration"] for state in resumed] == [done + 2] * 2
+
+
+def test_a_full_disk_ends_both_with_a_line_and_what_was_saved_stands(given: Arguments, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    longer = [word.replace("iterations=4", "iterations=100000") for word in given]
+    started = start_two(
+        [run, run], [*longer, "train.checkpoint_every=2"], tmp_path, target=processes.rank_on_a_full_disk
+    )
+    for process, output, _ in started:
+        process.join(processes.PATIENCE)
+        assert process.exitcode == 2, output.read_text()
+    assert "cannot be written (No space left on device); free some space" in " ".join(started[0][1].read_text().split())
+    assert checkpoint.load_newest(run / "checkpoints")[1]["iteration"] == 2
 
 
 @pytest.mark.slow

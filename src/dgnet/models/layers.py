@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from dgnet import processes
 from dgnet.errors import UserError
+from dgnet.models.synchronised import batch_norm
 
 SLOPE = 0.2  # of every leaky rectifier in E_s, G and D
 
@@ -133,17 +135,19 @@ class _GroupedStatistics(_BatchNorm):
 
     The published method runs every half-batch on its own; here the convolutions run on the whole batch and only the
     statistics are taken per half. Running statistics are updated group after group, in order. `group` None: the whole
-    batch.
+    batch. `synchronised`: those of the group in all processes together.
     """
 
     group: int | None = None
+    synchronised = False
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
         running = (self.running_mean, self.running_var)
+        norm = batch_norm if self.synchronised and processes.several() else F.batch_norm
         normalised = [
-            F.batch_norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+            norm(part, *running, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
             for part in (torch.split(x, self.group) if self.group else (x,))
         ]
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
@@ -157,14 +161,16 @@ class BatchNorm1d(_GroupedStatistics, nn.BatchNorm1d):
     """Batch norm of vectors [N, C]; see `_GroupedStatistics`."""
 
 
-def group_statistics(net: nn.Module, group: int | None) -> None:
+def group_statistics(net: nn.Module, group: int | None, *, synchronised: bool = False) -> None:
     """Let every batch norm in `net` take training statistics of `group` consecutive samples (None: the whole batch).
+
+    `synchronised`: of as many in each of the processes of torchrun, together.
 
     Raises `UserError` for a batch norm that knows no groups: one of PyTorch's own, say, in a backbone from elsewhere.
     """
     for name, module in net.named_modules():
         if isinstance(module, _GroupedStatistics):
-            module.group = group
+            module.group, module.synchronised = group, synchronised
         elif isinstance(module, _BatchNorm):
             raise UserError(
                 f"{name or 'the network'} is a {type(module).__module__}.{type(module).__name__}, which cannot take "

@@ -73,10 +73,11 @@ class Teacher(nn.Module):
     """One or several baselines, averaged, whose weights never change.
 
     With `batch_statistics` (published: on) their batch norms use the statistics of the batch at hand, or of every
-    `group` of consecutive images in it.
+    `group` of consecutive images in it; `synchronised`, of all processes together.
     """
 
     group: int | None = None
+    synchronised = False
 
     def __init__(self, baselines: Sequence[Baseline], *, batch_statistics: bool = True) -> None:
         super().__init__()
@@ -87,7 +88,9 @@ class Teacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Soft labels [N, K] of sum 1: softmax, averaged over the image and its mirror image and over the teachers."""
         views = torch.cat([x, x.flip(3)])
-        group_statistics(self, self.group or len(x))  # an image and its mirror image stay in groups of their own
+        group_statistics(
+            self, self.group or len(x), synchronised=self.synchronised
+        )  # an image and its mirror image stay in groups of their own
         with frozen(self, batch_statistics=self.batch_statistics):
             votes = [full_precision(baseline(views)).softmax(1) for baseline in self.baselines]
         return torch.stack([vote for both in votes for vote in both.chunk(2)]).mean(0)

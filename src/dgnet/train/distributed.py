@@ -13,8 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dgnet.errors import UserError
-from dgnet.processes import any_process, count, rank, several, start, wait
+from dgnet.processes import GO_ON, any_process, count, rank, several, start, told_if_lost, wait
 
 __all__ = ["Exchange", "any_process", "average_statistics", "broadcast", "count", "mean", "rank", "start", "wait"]
 
@@ -47,17 +46,11 @@ class Exchange:
             return flags
         while self._to_send:  # some parameters have no gradient
             self._send(self._to_send.popleft())
-        try:
+        with told_if_lost(GO_ON):
             dist.all_reduce(flags)
             for gradients, flat, work in self._sent:
                 work.wait()
                 _spread(flat / dist.get_world_size(), gradients)
-        except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(
-                f"another process of this training is lost ({reason}); what was saved last stands: the same command "
-                "with --resume auto goes on from there"
-            ) from error
         self._sent.clear()
         return flags
 
@@ -71,7 +64,8 @@ class Exchange:
         gradients = [p.grad for p in bucket if p.grad is not None]
         if gradients:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
-            work = dist.all_reduce(flat, async_op=True)
+            with told_if_lost(GO_ON):
+                work = dist.all_reduce(flat, async_op=True)
             assert work is not None
             self._sent.append((gradients, flat, work))
 
@@ -102,7 +96,8 @@ def average_statistics(module: nn.Module) -> None:
 def mean(numbers: Tensor) -> Tensor:
     """The mean of a tensor over all processes."""
     if several():
-        dist.all_reduce(numbers)
+        with told_if_lost(GO_ON):
+            dist.all_reduce(numbers)
         numbers /= dist.get_world_size()
     return numbers
 

@@ -111,7 +111,8 @@ def train_joint(
         console.notice(_size_of_an_iteration(scaled))
     inputs = {"teachers": [baseline.hash[:12] for baseline in baselines], "processes": batches}
     advice = {"processes": "processes times train.accumulate has to stay the same; continue with as many"}
-    if not appearance.train_bn or net.appearance.centres:  # then it counts how what iterations read comes about, too
+    if appearance.synchronised or not appearance.train_bn or net.appearance.centres:
+        # Then a process more is not a part less: what iterations read, or the batch norms' groups, would differ.
         inputs["train.accumulate"] = train.accumulate
         advice = {}
     plan = run.plan(train.iterations, train.checkpoint_every, train.log_every, inputs, advice)

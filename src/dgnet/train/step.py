@@ -98,9 +98,10 @@ class JointStep:
             self.decoder = partial(checkpoint, net.decoder, use_reentrant=False, preserve_rng_state=chance)
         half = config.train.half_batch
         group = half if config.model.appearance.batch_norm == "half_batch" else 2 * half
-        group_statistics(net.appearance, group)
+        synchronised = config.model.appearance.synchronised
+        group_statistics(net.appearance, group, synchronised=synchronised)
         if teacher is not None:
-            teacher.group = group
+            teacher.group, teacher.synchronised = group, synchronised
 
     def __call__(self, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Outcome:
         """x, x_pos [2B, 3, H, W] normalised, y [2B] labels; `iteration` counts from 1.
