@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -251,3 +253,39 @@ def test_damaged_factors_are_named(small: Path, tmp_path: Path) -> None:
     (tmp_path / "factors.json").write_text(text.replace('"sleeves":"', '"sleeves":"very-', 1))
     with pytest.raises(UserError, match="sleeves"):
         load_factors(tmp_path)
+
+
+def test_with_several_outfits_the_gallery_shows_others_than_the_query(small: Path, tmp_path: Path) -> None:
+    plain, changed = load_factors(small), synthesize(tmp_path / "changed", seed=3, outfits=2, **SMALL)
+    body = ("skin", "hair", "hair_style", "build")
+    assert list(changed.images) == list(plain.images)
+    worn: dict[tuple[str, str], set[str]] = {}
+    for path, seen in changed.images.items():
+        before = plain.images[path]
+        assert seen.structure == before.structure  # the same cameras and walks
+        split, person = path.split("/")[0], Path(path).name[:4]
+        worn.setdefault((split, person), set()).add(seen.person)
+        if not before.person.startswith("distractor"):
+            a, b = changed.people[seen.person], plain.people[before.person]
+            assert [getattr(a, part) for part in body] == [getattr(b, part) for part in body]
+    test = {person for split, person in worn if split == "query"}
+    for person in test:
+        assert worn["query", person] == {person}
+        assert worn["bounding_box_test", person] == {f"{person}-outfit-2"}
+    for split, person in worn:
+        if split == "bounding_box_train":
+            assert worn[split, person] == {person, f"{person}-outfit-2"}
+    first, second = (changed.people[name] for name in ("0001", "0001-outfit-2"))
+    assert (first.upper, first.lower, first.shoes, first.pattern) != (
+        second.upper, second.lower, second.shoes, second.pattern
+    )  # fmt: skip
+
+
+def test_a_set_that_is_older_than_outfits_is_reused(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, folder := tmp_path / "old")
+    told = json.loads((folder / "factors.json").read_text())
+    assert told["recipe"].pop("outfits") == 1
+    (folder / "factors.json").write_text(json.dumps(told))
+    assert synthesize(folder, seed=3, **SMALL).digest == told["digest"]
+    with pytest.raises(UserError, match="drawn with outfits = 1, not 2"):
+        synthesize(folder, seed=3, outfits=2, **SMALL)

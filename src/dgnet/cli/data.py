@@ -21,6 +21,7 @@ def synthesize(
     images_per_camera: int = 6,
     distractors: int = 60,
     junk: int = 30,
+    outfits: int = 1,
     seed: int = 0,
     height: int = 128,
     width: int = 64,
@@ -35,6 +36,7 @@ def synthesize(
         images_per_camera: photos of each person by each camera
         distractors: gallery images of nobody in the query
         junk: gallery images to be left out of every ranking
+        outfits: clothes that each person has; with several, the gallery shows others than the query
         seed: decides everything that is drawn
         height: rows of an image
         width: columns of an image
@@ -43,7 +45,8 @@ def synthesize(
 
     made = draw(
         folder, identities=identities, test_identities=test_identities, cameras=cameras,
-        images_per_camera=images_per_camera, distractors=distractors, junk=junk, seed=seed, height=height, width=width,
+        images_per_camera=images_per_camera, distractors=distractors, junk=junk, outfits=outfits, seed=seed,
+        height=height, width=width,
     )  # fmt: skip
     console.stdout.print(f"{len(made.images)} images of {identities} people in {folder}")
     return 0

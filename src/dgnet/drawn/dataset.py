@@ -10,6 +10,7 @@ import hashlib
 import math
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -45,6 +46,7 @@ _RANGES = {
     "distractors": (0, 9999),
     "junk": (0, 9999),
     "multi_query": (0, 99),
+    "outfits": (1, 99),
     "seed": (0, 2**63 - 1),
     "height": (16, 2048),
     "width": (8, 1024),
@@ -70,7 +72,8 @@ class Factors:
     digest: str
     """SHA-256 over the names and bytes of all images, in the order of `images`."""
     people: dict[str, Appearance]
-    """Appearance by identity as in the file names ("0002"); those of distractors by "distractor-1" and so on."""
+    """Appearance by identity as in the file names ("0002"), in a second outfit by "0002-outfit-2" and so on; those of
+    distractors by "distractor-1" and so on."""
     images: dict[str, Sighting]
     """By path below the data set's folder, such as "query/0002_c1s1_000451_00.jpg"."""
 
@@ -123,6 +126,7 @@ def synthesize(
     distractors: int = 60,
     junk: int = 30,
     multi_query: int = 2,
+    outfits: int = 1,
     seed: int = 0,
     height: int = 128,
     width: int = 64,
@@ -132,6 +136,8 @@ def synthesize(
     Of `identities` people, `test_identities` are for the test and the rest for training. Each camera sees each of them
     `images_per_camera` times; test people once more for the query, and `multi_query` times more for gt_bbox beside it.
     The gallery also has `distractors` (identity 0: strangers, false detections) and `junk` (identity -1: bad boxes).
+    With several `outfits`, the gallery shows test people in other clothes than the queries, and training people wear
+    theirs in turn; skin, hair and build stay. The people, the cameras and the walks are those of one outfit.
 
     The folder appears whole or not at all. One that holds this very data set is reused; any other that is not empty is
     refused with a UserError, as are numbers out of range.
@@ -139,7 +145,7 @@ def synthesize(
     recipe = {
         "identities": identities, "test_identities": test_identities, "cameras": cameras,
         "images_per_camera": images_per_camera, "distractors": distractors, "junk": junk, "multi_query": multi_query,
-        "seed": seed, "height": height, "width": width,
+        "outfits": outfits, "seed": seed, "height": height, "width": width,
     }  # fmt: skip
     for key, value in recipe.items():
         low, high = _RANGES[key]
@@ -187,9 +193,10 @@ def _reuse(target: Path, recipe: dict[str, int]) -> Factors:
     except (UserError, OSError) as error:
         raise refusal from error
     there = {path.relative_to(target).as_posix() for path in target.glob("*/*.jpg")}
-    found = (factors.renderer, factors.recipe, factors.digest, set(factors.images))
+    before = {"outfits": 1} | factors.recipe  # it may be older than these
+    found = (factors.renderer, before, factors.digest, set(factors.images))
     for key, value in recipe.items():
-        if (drawn := factors.recipe.get(key)) != value:
+        if (drawn := before.get(key)) != value:
             raise UserError(
                 f"{target}: is not empty and not this data set, but one drawn with {key} = {drawn}, not {value}; "
                 "give a new folder, or remove this one"
@@ -212,6 +219,10 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
 
     for k in range(1, total + 1):
         person, rng = f"{k:04d}", np.random.default_rng([seed, 2, k])
+        others = draw_people(np.random.default_rng([seed, 4, k]), recipe["outfits"] - 1)
+        outfits = [person, *(f"{person}-outfit-{n}" for n in range(2, recipe["outfits"] + 1))]
+        people |= {name: _dressed_as(people[person], other) for name, other in zip(outfits[1:], others, strict=True)}
+        worn = cycle(outfits if k not in test else outfits[1:] or outfits)  # by those who are not asked for
         for c, camera in enumerate(views, 1):
             direction, frame = rng.uniform(0, 360), int(rng.integers(100, 90_000))
             places = ["bounding_box_test" if k in test else "bounding_box_train"] * recipe["images_per_camera"]
@@ -221,7 +232,7 @@ def _plan(recipe: dict[str, int]) -> tuple[dict[str, Appearance], dict[str, Sigh
                 frame += int(rng.integers(5, 40))
                 box = 1 if place.startswith("bounding") else 0
                 name = f"{person}_c{c}s1_{frame:06d}_{box:02d}.jpg"
-                images[f"{place}/{name}"] = Sighting(person, draw_walk(rng, camera, direction))
+                images[f"{place}/{name}"] = Sighting(next(worn) if box else person, draw_walk(rng, camera, direction))
                 if place == "query" and recipe["multi_query"]:
                     images[f"gt_bbox/{name}"] = images[f"query/{name}"]
 
@@ -253,6 +264,12 @@ def draw_people(rng: np.random.Generator, count: int) -> list[Appearance]:
         if drawn["second"] != drawn["upper"]:
             people.setdefault(clothes, _APPEARANCE.validate_python(drawn))
     return list(people.values())
+
+
+def _dressed_as(person: Appearance, other: Appearance) -> Appearance:
+    """A person in the clothes, the shoes and with the bag of another."""
+    body = ("skin", "hair", "hair_style", "build")
+    return replace(other, **{name: getattr(person, name) for name in body})
 
 
 def draw_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
