@@ -367,6 +367,12 @@ def fewer(people: Path, folder: Path) -> Path:
     return folder / "fewer"
 
 
+def test_an_empty_word_is_no_folder(tmp_path: Path, run: Run) -> None:
+    code, _, err = run("data", "check", "")
+    assert code == 2
+    assert err.startswith("error: an empty word is given: a variable of the shell that is not set?")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there(
     refused: Callable[..., str], files: dict[str, Path], people: Path, tmp_path: Path

@@ -43,7 +43,7 @@ def test_all_of_them_are_clean(shop: Path, tmp_path: Path, run: Run) -> None:
 
 
 def deep(path: Path) -> None:
-    Image.fromarray(np.full((64, 32), 40_000, np.uint16)).save(path)
+    Image.fromarray(np.full((64, 32), 40_000, np.int32)).save(path, "TIFF")
 
 
 def cut(path: Path) -> None:
@@ -58,7 +58,7 @@ def large(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (deep, "I;16 pixels of more than 8 bits; save it as 8-bit RGB or gray"),
+        (deep, "I pixels, of 32 bits, whose range nothing tells; save it as 8-bit RGB or gray"),
         (cut, "truncated or not an image"),
         (large, "more than 1 million pixels; save it smaller"),
     ],

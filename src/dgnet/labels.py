@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from decimal import Decimal
 
 JUNK, DISTRACTOR, UNKNOWN_CAMERA = -1, 0, -1  # among identities, and among cameras
 SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
 NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
-NUMBER = re.compile(r"([+-]?)(\d{1,400})(?:\.0*)?")
+NUMBER = re.compile(r"([+-]?)(\d{1,400})(?:[.,]0*)?")
+_ANY_NUMBER = re.compile(r"[+-]?\d{1,400}(?:[.,]\d*)?(?:[eE][+-]?\d{1,4})?")
 LARGEST = 2**31 - 1  # a number beyond it is a name
 
 
+def visible(text: str) -> str:
+    """`text` without what no reader sees: characters of no width, and blanks of any kind but single ones."""
+    return " ".join("".join(letter for letter in text if unicodedata.category(letter) != "Cf").split())
+
+
+def shown(text: str) -> str:
+    """`text` with its invisible letters written out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def meaning(word: str) -> str:
-    """What a word is compared by: a number as a number, letters in their composed form.
+    r"""What a word is compared by: a number as a number, letters in their composed form, what is seen of them.
 
     Examples:
-        >>> [meaning(word) for word in ("2", "02", "2.0", "+2", "-0", "anna")]
-        ['2', '2', '2', '2', '0', 'anna']
+        >>> [meaning(word) for word in ("2", "02", "2.0", "2,0", "+2", "-0", "anna", "an\u200bna ")]
+        ['2', '2', '2', '2', '2', '0', 'anna', 'anna']
     """
+    word = visible(word)
     number = NUMBER.fullmatch(word)
     if number is None:
         return unicodedata.normalize("NFC", word)
     return str(-int(number[2]) if number[1] == "-" else int(number[2]))
+
+
+def value(word: str) -> Decimal | None:
+    """The number that a word is in any writing of it, such as 1e3 for 1000; None for any other word."""
+    return Decimal(word.replace(",", ".")) if _ANY_NUMBER.fullmatch(word) else None

@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from dgnet.errors import UserError
+from dgnet.files import content
 
 
 def read_file(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with its mark. Raises `UserError` for another encoding."""
     try:
-        data = path.read_bytes()
+        data = content(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

@@ -21,6 +21,7 @@ from dgnet.datasets import patterns, tables
 from dgnet.datasets.read import detect, elsewhere, of_config, read_dataset
 from dgnet.datasets.records import hold_out
 from dgnet.errors import UserError
+from dgnet.images.decode import decode
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +233,44 @@ def test_a_number_is_compared_as_a_number(run: Run, tmp_path: Path, spellings: t
     code, out, _ = run("data", "check", file)
     assert code == 1
     assert "taken as one" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [(("1e3", "1000"), True), (("1.50", "1.5"), True), (("1,0", "1.0"), False), (("1e3", "7"), False)],
+)
+def test_two_words_that_are_one_number_are_asked_about(
+    run: Run, tmp_path: Path, words: tuple[str, str], same: bool
+) -> None:
+    rows = [f'{k}.png,"{word}",{k % 2},train' for k, word in enumerate((*words, "9", "8"))]
+    code, _, err = run("data", "check", table(tmp_path, *rows))
+    assert (f"identity '{words[0]}' and identity '{words[1]}' are one number" in err) == same
+    assert (code == 2) == same
+
+
+@pytest.mark.parametrize("seen_as_anna", ["anna\u200b", "\ufeffanna", "an\u00adna", "anna\u200e"])
+def test_letters_that_nobody_sees_make_no_other_person(run: Run, tmp_path: Path, seen_as_anna: str) -> None:
+    file = table(tmp_path, "a.png,anna,1,train", f"b.png,{seen_as_anna},2,train", "c.png,ben,1,train")
+    assert len(read_dataset(file).train.people) == 2
+    code, out, _ = run("data", "check", file)
+    assert code == 1
+    assert seen_as_anna not in out
+    assert seen_as_anna.encode("unicode_escape").decode() in out
+    shop(tmp_path / "shop", "anna", seen_as_anna)
+    code, _, err = run("data", "check", "shop")
+    assert code == 2
+    assert "one identity or two?" in err
+
+
+def test_a_pipe_among_photos_is_not_waited_for(run: Run, tmp_path: Path) -> None:
+    shop(tmp_path / "shop", "anna", "ben")
+    os.mkfifo(tmp_path / "shop" / "anna" / "pipe.png")
+    os.mkfifo(tmp_path / "shop" / "anna" / "pipe")
+    code, out, _ = run("data", "check", "shop")
+    assert code == 1
+    assert "1 files are no readable images: anna/pipe.png" in " ".join(out.split())
+    with pytest.raises(UserError, match=r"pipe\.png: cannot be read \(a pipe or a device, no file\)"):
+        decode(tmp_path / "shop" / "anna" / "pipe.png")
 
 
 def test_one_file_under_two_names_is_asked_about(run: Run, tmp_path: Path) -> None:
@@ -490,8 +529,14 @@ def test_empty_last_columns_and_rows_of_a_spreadsheet(tmp_path: Path) -> None:
         (("anna", "an\0na"), "line 2: a zero byte"),
         (("a.png", "a" * 300), "names 1 files of 2 that do not exist"),
         (("anna,1,train\nb.png,ben,1", '"anna,1,train\nb.png,ben",1'), "line 3: a field goes over several lines"),
-        (("train", ""), "row 1: unknown split ''"),
+        (("train", ""), "row 1: split is empty"),
         (("train", "trian"), "unknown split 'trian'"),
+        (("anna", "1.23457E+11"), "row 1: identity '1.23457E+11' is how a spreadsheet shortens a long number"),
+        (("a.png", "https://shop.example/a.png"), "row 1: https://shop.example/a.png is a URL"),
+        (("a.png", r"C:\photos\a.png"), r"row 1: C:\photos\a.png lies on a drive of Windows"),
+        (("a.png", "A.PNG"), "(there is "),
+        (("a.png", "."), "(a folder: name each photo in it)"),
+        (("ben", "-7"), "people.csv: identity -7: of the negative numbers"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_one_line(run: Run, tmp_path: Path, change: tuple[str, str], says: str) -> None:
@@ -518,6 +563,23 @@ def test_columns_in_capitals_are_read_and_misspelt_ones_told(run: Run, tmp_path:
     code, out, _ = run("data", "check", file)
     assert code == 1
     assert "has no column 'camera'; if 'CAM_ID' is meant, rename it" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "head", ["path|identity", "\n\npath;identity", ",path,,identity", "\ufeff\ufeffpath\tident\u200bity"]
+)
+def test_heads_as_programs_write_them(tmp_path: Path, head: str) -> None:
+    between = next(mark for mark in "|;\t," if mark in head)
+    rows = [["1", "a.png", "", "anna"], ["2", "b.png", "", "ben"]]
+    cells = rows if ",," in head else [[path, who] for _, path, _, who in rows]
+    file = tmp_path / "people.tsv"
+    file.write_text("\n".join([head, *map(between.join, cells)]))
+    for name in "ab":
+        photo(tmp_path / f"{name}.png")
+    assert detect(file) == "table"
+    data = read_dataset(file)
+    assert data.train.columns["identity"].tolist() == ["anna", "ben"]
+    assert set(data.train.columns) == {"identity", "camera"}
 
 
 def test_a_table_of_a_spreadsheet_on_windows(tmp_path: Path) -> None:

@@ -68,9 +68,64 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         decode(tmp_path / "thumbs.jpg")
     with pytest.raises(UserError, match=r"away\.jpg: no such image file"):
         decode(tmp_path / "away.jpg")
-    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: .* more than 8 bits"):
-        decode(tmp_path / "deep.png")
+    for kind in (np.int32, np.float32):
+        Image.fromarray(np.full((4, 4), 40000, dtype=kind)).save(tmp_path / "deep.tif")
+        with pytest.raises(UserError, match=r"deep\.tif: [IF] pixels, of 32 bits, whose range nothing tells"):
+            decode(tmp_path / "deep.tif")
+
+
+GRAY = np.array([[0, 128, 257], [40_000, 65_407, 65_535]], np.uint16)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_gray_of_16_bits_is_scaled_by_its_depth(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(GRAY).save(path)
+    expected = [[0, 0, 1], [156, 255, 255]]  # a 257th, to the nearest: 0.498, 1, 155.6, 254.502
+    assert decode(path).tolist() == [[[value] * 3 for value in row] for row in expected]
+
+
+def test_gray_of_12_bits_and_white_as_zero(tmp_path: Path) -> None:
+    Image.fromarray(GRAY // 16).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    assert decode(tmp_path / "a.tif")[:, :, 0].tolist() == [[255, 255, 255], [245, 239, 239]]
+    image = Image.fromarray(GRAY // 16)
+    image.tag_v2 = {258: (12,)}  # type: ignore[attr-defined]
+    assert room.upright(image, "a")[:, :, 0].tolist() == [[0, 0, 1], [156, 255, 255]]
+
+
+def test_a_gray_of_16_bits_that_counts_as_transparent_is_white(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.png", transparency=40_000)
+    assert decode(tmp_path / "a.png")[:, :, 0].tolist() == [[0, 0, 1], [255, 255, 255]]
+
+
+# What stands beside the pixels
+
+
+def with_chunk(data: bytes, name: bytes, content: bytes, crc: int | None = None) -> bytes:
+    """A PNG with one more chunk before its pixels."""
+    checked = zlib.crc32(name + content) if crc is None else crc
+    return data[:33] + struct.pack(">I", len(content)) + name + content + struct.pack(">I", checked) + data[33:]
+
+
+@pytest.mark.parametrize("crc", [None, 7])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(b"iCCP", b"sRGB\0\0" + zlib.compress(b"\0" * 80_000_000)), (b"iCCP", b"no profile"), (b"tEXt", b"a\0b"),
+     (b"gAMA", b"\1"), (b"eXIf", b"MM")],
+)  # fmt: skip
+def test_a_png_is_fine_whatever_its_colour_profile_or_its_comments_are(
+    name: bytes, content: bytes, crc: int | None
+) -> None:
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8))
+    noise.save(file, "PNG", exif=exif)
+    plain = file.getvalue()
+    np.testing.assert_array_equal(decode_bytes(with_chunk(plain, name, content, crc), "a"), decode_bytes(plain, "a"))
+    cut = with_chunk(plain, name, content, crc)[:-30]
+    with pytest.raises(UserError, match="truncated or not an image"):
+        decode_bytes(cut, "a")
 
 
 # Which way up

@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     keep_freed()
     try:
+        if "" in given:
+            raise UserError("an empty word is given: a variable of the shell that is not set? This folder is .")
         words = [at_home(word) for word in given]
         code = app.cli(prog="dgnet", description=ABOUT, args=in_order(words) or ["--help"])
     except UserError as error:

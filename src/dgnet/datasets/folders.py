@@ -68,7 +68,7 @@ def existing_folder(root: Path) -> Path:
     if not root.exists():
         raise UserError(f"data folder {root} does not exist")
     if not root.is_dir():
-        raise UserError(f"{root} is a file; a data folder, or a table (.csv, .parquet), is needed")
+        raise UserError(f"{root} is a file; a data folder, or a table (.csv, .tsv, .parquet), is needed")
     require_utf8(root)
     return root
 
@@ -182,6 +182,8 @@ def _is_other_image(path: Path) -> bool:
     if _NO_IMAGES.fullmatch(path.suffix):
         return False
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return bool(_BEGINNINGS.match(file.read(16)))
     except OSError:

@@ -14,6 +14,7 @@ from dgnet.datasets.official import OFFICIAL
 from dgnet.datasets.own import read_folders, read_pattern, read_table
 from dgnet.datasets.records import Dataset
 from dgnet.datasets.splits import MARKET_FOLDERS
+from dgnet.datasets.tables import TABLE_SUFFIXES
 from dgnet.errors import UserError
 from dgnet.files import expanded
 
@@ -102,7 +103,7 @@ def detect(root: Path | str) -> str:
     Raises UserError where no layout or more than one fits.
     """
     root = expanded(root)
-    if root.is_file() and root.suffix.lower() in (".csv", ".parquet"):
+    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
         return "table"
     root = existing_folder(root)
     for level in levels(root):
@@ -165,4 +166,4 @@ def _which_duke(folder: Path) -> str:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".parquet"))
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)

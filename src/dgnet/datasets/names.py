@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from dgnet.errors import UserError
-from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning
+from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning, shown, value
 
 
 def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
     """For each word its meaning, which stands for it; words that could mean one thing, or two, are noted.
 
-    Raises UserError where two folders of one split would be one person's.
+    Raises UserError where two folders of one split would be one person's, or two words are one number (1e3, 1000).
     """
     meant: dict[str, str] = {}
     spelt: dict[str, dict[str, str]] = defaultdict(dict)  # by meaning: each spelling, and the split where it stands
@@ -21,10 +22,10 @@ def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str]
             key = meant.setdefault(word, meaning(word))
             if word not in spelt[key] and folders and split in spelt[key].values():
                 other = next(spelling for spelling, place in spelt[key].items() if place == split)
-                raise UserError(
-                    f"the folders '{other}' and '{word}' of {split}: one {what} or two? Join them, or name them apart"
-                )
+                both = f"'{shown(other)}' and '{shown(word)}' of {split}"
+                raise UserError(f"the folders {both}: one {what} or two? Join them, or name them apart")
             spelt[key].setdefault(word, split)
+    _refuse_one_number(spelt, what)
     alike: dict[str, list[str]] = defaultdict(list)
     for key in spelt:
         alike[key.casefold()].append(key)
@@ -32,20 +33,31 @@ def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str]
         (map(list, spelt.values()), " = ", f"with one {what} in several spellings, taken as one"),
         (alike.values(), " and ", f"where upper and lower case alone differ, taken as more than one {what}"),
     ):
-        several = [sign.join(f"'{word}'" for word in found) for found in spellings if len(found) > 1]
+        several = [sign.join(f"'{shown(word)}'" for word in found) for found in spellings if len(found) > 1]
         if several:
             notes.append(f"{len(several)} {taken}: {'; '.join(several[:3])}")
     return meant
 
 
-def number_people(names: set[str], asked: set[str]) -> dict[str, int]:
+def _refuse_one_number(words: Iterable[str], what: str) -> None:
+    """Raises UserError where two words are one number, as 1e3 and 1000 are: a code, or the number?"""
+    first: dict[Decimal, str] = {}
+    for word in words:
+        number = value(word)
+        if number is not None and (before := first.setdefault(number, word)) != word:
+            raise UserError(
+                f"{what} '{before}' and {what} '{word}' are one number: one {what} or two? Write it one way"
+            )
+
+
+def number_people(names: set[str], asked: set[str], source: object) -> dict[str, int]:
     """Identity numbers: whole numbers keep their value, other names are numbered from 1 in sorted order.
 
     A 0 among the `asked` (train and query) is a person, not a distractor; then all numbers go up by one.
     """
     if any(name.startswith("-") and NUMBER.fullmatch(name) and name != "-1" for name in names):
         wrong = next(name for name in sorted(names) if name.startswith("-") and name != "-1")
-        raise UserError(f"identity {wrong}: of the negative numbers only -1, junk, means something")
+        raise UserError(f"{source}: identity {wrong}: of the negative numbers only -1, junk, means something")
     if all(map(NUMBER.fullmatch, names)) and max(map(int, names)) < LARGEST:
         first = 1 if "0" in asked else 0
         return {name: JUNK if name == "-1" else int(name) + first for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dgnet import console
 from dgnet.datasets import patterns, tables
 from dgnet.datasets.folders import (
     IMAGE_SUFFIXES,
+    child,
     everywhere_below,
     images_below,
     images_in,
@@ -36,6 +38,7 @@ _SPLIT_FOLDERS = {
     "test": ("test",),
 }
 _CAMERA_IN_NAME = re.compile(r"_c(\d+)", re.IGNORECASE)
+_SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d\d")
 _KNOWN = ("path", "identity", "camera", "split")
 
 
@@ -180,7 +183,7 @@ def read_table(file: Path, option: str) -> Dataset:
     notes: list[str] = []
     table = _known_columns(file, tables.read_table(file), notes)
     parts: dict[str, Rows] = {}
-    seen: dict[Path, tuple[int, str, str]] = {}
+    seen: dict[str, tuple[int, str, str]] = {}
     for number, values in enumerate(zip(*table.values(), strict=True), start=1):
         row = dict(zip(table, values, strict=True))
         where = f"{file}, row {number}"
@@ -191,9 +194,14 @@ def read_table(file: Path, option: str) -> Dataset:
                 f"{where}: identity '{row['identity']}' is what programs write for an empty cell; write a name "
                 "otherwise, and junk where nobody is known"
             )
-        path = _file_of(file, row.pop("path"))
+        if _SHORTENED.fullmatch(row["identity"]):
+            raise UserError(
+                f"{where}: identity '{row['identity']}' is how a spreadsheet shortens a long number, "
+                "whose last digits are lost; write it in full, as text"
+            )
+        path = _file_of(file, row.pop("path"), where)
         who, camera = row["identity"], row.get("camera", "")
-        before, *words = seen.setdefault(path, (number, who, camera))
+        before, *words = seen.setdefault(os.path.normpath(path), (number, who, camera))
         if [*map(meaning, words)] != [meaning(who), meaning(camera)]:
             one, other = (
                 f"'{who}'" + f" by camera '{camera}'" * bool(camera) for who, camera in (words, (who, camera))
@@ -226,14 +234,23 @@ def _known_columns(file: Path, table: tables.Table, notes: list[str]) -> tables.
     return known
 
 
-def _file_of(table: Path, said: str) -> Path:
-    r"""The file that a cell of `table` names; "shop\anna.jpg" of a table from Windows is read elsewhere, too."""
+def _file_of(table: Path, said: str, where: str) -> Path:
+    r"""The file that a cell of `table` names; "shop\anna.jpg" of a table from Windows is read elsewhere, too.
+
+    Raises UserError for what can be no path on this machine: a URL, a drive of Windows.
+    """
+    if re.match(r"[a-zA-Z][\w+.-]+://", said):
+        raise UserError(f"{where}: {said} is a URL; fetch the photos, and write their paths")
+    if os.name != "nt" and re.match(r"[a-zA-Z]:[\\/]", said):
+        raise UserError(f"{where}: {said} lies on a drive of Windows; write where it is on this machine")
     path = table.parent / expanded(said)
     return path if "\\" not in said or _is_file(path) else table.parent / said.replace("\\", "/")
 
 
 def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str) -> None:
     split = row["split"].casefold().replace("-", "_")
+    if not split:
+        raise UserError(f"{where}: split is empty; one of {', '.join(_SPLIT_FOLDERS)} is needed")
     if split not in _SPLIT_FOLDERS:
         raise UserError(f"{where}: unknown split '{row['split']}': one of {', '.join(_SPLIT_FOLDERS)}")
     rows = parts.setdefault(split, Rows())
@@ -253,10 +270,23 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _instead_of(folder: Path, path: Path) -> str:
+    """What there is in place of a file below `folder` that is missing, for the end of a sentence."""
+    try:
+        if path.is_dir():
+            return " (a folder: name each photo in it)"
+        alike = child(folder, str(path.relative_to(folder)))
+    except (OSError, ValueError):  # a name that no file can have, or elsewhere
+        return ""
+    return f" (there is {alike})" if alike else ""
+
+
 def _all_there(file: Path, paths: list[Path]) -> None:
     absent = [path for path in paths if not _is_file(path)]
-    if absent:
-        raise UserError(f"{file} names {len(absent)} files of {len(paths)} that do not exist, the first {absent[0]}")
+    if not absent:
+        return
+    there = _instead_of(file.parent, absent[0])
+    raise UserError(f"{file} names {len(absent)} files of {len(paths)} that do not exist, the first {absent[0]}{there}")
 
 
 def _split_folders(base: Path) -> dict[str, Path]:
@@ -310,7 +340,7 @@ def _dataset(source: Path, parts: dict[str, Rows], notes: list[str], *, folders:
         if word.casefold() in NOTHING and word.casefold() != "nan"
     ]
     asked = {people_of[name] for split, rows in parts.items() if split != "gallery" for name in rows.identities}
-    people, cameras = number_people(set(people_of.values()), asked), number_cameras(set(cameras_of.values()))
+    people, cameras = number_people(set(people_of.values()), asked, source), number_cameras(set(cameras_of.values()))
     splits = {
         split: Split(
             rows.paths,

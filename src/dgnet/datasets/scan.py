@@ -16,7 +16,7 @@ from PIL import Image
 
 from dgnet import console
 from dgnet.errors import UserError
-from dgnet.files import expanded, replacing
+from dgnet.files import content, expanded, replacing
 from dgnet.images.decode import decode_bytes, jpeg_header, turned
 
 READABLE, TRUNCATED, UNREADABLE = 1, 2, 3
@@ -78,7 +78,7 @@ def scan(paths: Sequence[Path], root: Path, cache: Path | None = None, workers: 
 def look(path: Path) -> tuple[object, ...]:
     """One row of `LOOK`."""
     try:
-        data = path.read_bytes()
+        data = content(path)
         now = path.stat()
     except OSError:
         return 0, 0, 0, UNREADABLE, 0, 0, 0, np.zeros(16, np.uint8), np.zeros((16, 8), np.uint8)

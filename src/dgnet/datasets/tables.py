@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dgnet.errors import UserError
+from dgnet.files import content
+from dgnet.labels import visible
 
 Table = dict[str, list[str]]
 """Columns by name, all of one length."""
@@ -21,11 +23,14 @@ _BEGINNINGS = (
     (re.compile(rb"[ -~]\0[ -~]\0"), "utf-16-le"),
     (re.compile(rb"\0[ -~]\0[ -~]"), "utf-16-be"),
 )
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _EXACT = 2**53  # from here on a float does not hold every whole number
 
 
 def read_table(file: Path) -> Table:
-    """The columns of a CSV (comma, semicolon or tab between the fields) or Parquet file, blanks around words left out.
+    """The columns of a CSV (comma, semicolon, tab or | between the fields) or Parquet file.
+
+    Blanks around words are left out, and columns without a name.
 
     Raises:
         UserError: a file that is not there or not of that format, another encoding than UTF-8 or UTF-16, a column that
@@ -39,7 +44,7 @@ def read_table(file: Path) -> Table:
 def text_of(file: Path) -> str:
     """What is written in a file, in UTF-8, UTF-16 or UTF-32; raises UserError for another encoding."""
     try:
-        data = file.read_bytes()
+        data = content(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     encoding = next((name for beginning, name in _BEGINNINGS if beginning.match(data)), "utf-8")
@@ -59,9 +64,9 @@ def text_of(file: Path) -> str:
 
 def _rows_of(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the number of its last line."""
-    head = text.split("\n", 1)[0].strip()
-    said = re.fullmatch(r"sep=([,;\t])", head)  # as a spreadsheet may write above the head
-    delimiter = said[1] if said else max(",;\t", key=head.count)
+    head = text.strip().split("\n", 1)[0].strip()
+    said = re.fullmatch(r"sep=([,;|\t])", head)  # as a spreadsheet may write above the head
+    delimiter = said[1] if said else max(",;\t|", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     if said:
         next(reader)
@@ -85,6 +90,7 @@ def _columns(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Table:
     _, names = next(rows, (0, []))
     while names and not names[-1]:  # a spreadsheet's empty last columns
         names.pop()
+    names = list(map(visible, names))
     table = _empty(file, names)
     for line, cells in rows:
         while len(cells) > len(names) and not cells[-1]:
@@ -94,11 +100,13 @@ def _columns(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Table:
                 f"{file}, line {line}: expected {len(names)} fields ({', '.join(names)}), found {len(cells)}"
             )
         for name, cell in zip(names, cells, strict=True):
-            table[name].append(cell)
+            if name:
+                table[name].append(cell)
     return table
 
 
 def _empty(file: Path, names: list[str]) -> Table:
+    names = [name for name in names if name]
     if not names:
         raise UserError(f"{file}: is empty; a head with the names of the columns is needed")
     for name in names:
@@ -114,13 +122,13 @@ def _read_parquet(file: Path) -> Table:
         raise UserError(f"{file}: reading Parquet needs pyarrow: pip install dgnet[parquet]") from error
     try:
         read = parquet.read_table(file)
-        names = [name.strip() for name in read.column_names]
+        names = list(map(visible, read.column_names))
         columns = [column.to_pylist() for column in read.columns]
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{file}: no readable Parquet file ({' '.join(str(error).split())[:200]})") from error
     _empty(file, names)
     try:
-        return {name: [_word(value) for value in column] for name, column in zip(names, columns, strict=True)}
+        return {name: [_word(value) for value in column] for name, column in zip(names, columns, strict=True) if name}
     except ValueError as error:
         raise UserError(f"{file}: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import simplejpeg
 from PIL import Image
 
 from dgnet.errors import UserError
+from dgnet.files import content
 from dgnet.pixels import Pixels
 
 MOST_PIXELS = 100_000_000
@@ -19,6 +21,10 @@ MOST_PIXELS = 100_000_000
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1  # markers of a JPEG, ITU-T T.81, table B.1
 _ORIENTATION, _SHORT = 0x0112, 3  # a tag and a type of Exif
 _EXIF_HEADER = b"Exif\0\0"
+_BITS_PER_SAMPLE, _INTERPRETATION, _WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_KEPT_AS_32 = ("PNG", "PPM")  # whose 16 bits older Pillows open as mode I
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,10 +40,10 @@ def decode(path: Path) -> Pixels:
     """Read an image file: uint8 [H, W, 3], RGB, upright; what is transparent is laid over white.
 
     Raises:
-        UserError: the file is missing, truncated, not an image, too large, or has more than 8 bits per channel.
+        UserError: the file is missing, truncated, not an image, too large, or has values that are no 8 or 16 bits.
     """
     try:
-        data = path.read_bytes()
+        data = content(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file") from error
     except OSError as error:
@@ -52,8 +58,7 @@ def decode_bytes(data: bytes, name: str) -> Pixels:
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data, name)
-        with Image.open(io.BytesIO(data)) as image:
-            return upright(image, name)
+        return _other(data, name)
     except UserError:
         raise
     except Image.DecompressionBombError as error:
@@ -66,14 +71,18 @@ def decode_bytes(data: bytes, name: str) -> Pixels:
 def upright(image: Image.Image, name: str) -> Pixels:
     """An opened image as uint8 [H, W, 3], RGB, turned as its Exif says; what is transparent is laid over white.
 
-    Raises UserError, which calls it `name`, where it is too large or has more than 8 bits per channel.
+    Raises UserError, which calls it `name`, where it is too large or its values are no 8 or 16 bits.
     """
-    if image.mode.startswith(("I", "F")):
-        raise UserError(f"{name}: {image.mode} pixels of more than 8 bits; save it as 8-bit RGB or gray")
+    if image.mode == "F" or (image.mode == "I" and image.format not in _KEPT_AS_32):
+        raise UserError(
+            f"{name}: {image.mode} pixels, of 32 bits, whose range nothing tells; save it as 8-bit RGB or gray"
+        )
     if image.width * image.height > MOST_PIXELS:
         raise UserError(_too_large(name))
     image.load()  # some formats tell what is transparent, and how to turn it, behind the pixels
     orientation = _orientation_of(image)
+    if image.mode.startswith("I"):
+        return turned(_of_16_bits(image), orientation)
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
@@ -108,6 +117,46 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
 def _jpeg(data: bytes, name: str) -> Pixels:
     _, _, orientation = jpeg_header(data, name)
     return turned(np.asarray(simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)), orientation)
+
+
+def _other(data: bytes, name: str) -> Pixels:
+    """A picture of any kind but JPEG."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return upright(image, name)
+    except UserError:
+        raise
+    except Exception:
+        if (plain := _pixels_alone(data)) == data:
+            raise
+    with Image.open(io.BytesIO(plain)) as image:  # damaged is what nobody needs: a colour profile, a comment
+        return upright(image, name)
+
+
+def _pixels_alone(data: bytes) -> bytes:
+    """A PNG without the chunks that say nothing of its pixels, such as a colour profile; any other data as they are."""
+    if not data.startswith(_PNG):
+        return data
+    kept, at = [_PNG], len(_PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        chunk = data[at:end]
+        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])
+        if chunk[4:8] in _PNG_PIXELS or (whole and chunk[4:8] == b"eXIf"):
+            kept.append(chunk)
+        at = end
+    return b"".join(kept)
+
+
+def _of_16_bits(image: Image.Image) -> Pixels:
+    """A gray picture of up to 16 bits as uint8 [H, W, 3], scaled by the depth that its file gives; clear is white."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    depth = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    gray = np.clip(np.rint(values / (2**depth - 1) * 255), 0, 255).astype(np.uint8)
+    if tags.get(_INTERPRETATION) == _WHITE_IS_ZERO:
+        gray = 255 - gray
+    gray[values == image.info.get("transparency", -1)] = 255
+    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _jpeg_orientation(data: bytes) -> int:
