@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from decimal import Decimal
 
-JUNK, DISTRACTOR, UNKNOWN_CAMERA = -1, 0, -1  # among identities, and among cameras
+from dgnet.errors import UserError
+
+JUNK, DISTRACTOR = -1, 0  # among identities
+UNKNOWN_CAMERA = UNKNOWN_CLOTHES = -1
 SPECIAL = {"-1": JUNK, "junk": JUNK, "distractor": DISTRACTOR, "distractors": DISTRACTOR}
 NOTHING = ("nan", "null", "none", "n/a", "na", "<na>", "nat")  # what other programs write for an empty cell
 NUMBER = re.compile(r"([+-]?)(\d{1,400})(?:[.,]0*)?")
@@ -38,6 +42,11 @@ def meaning(word: str) -> str:
     return str(-int(number[2]) if number[1] == "-" else int(number[2]))
 
 
-def value(word: str) -> Decimal | None:
-    """The number that a word is in any writing of it, such as 1e3 for 1000; None for any other word."""
-    return Decimal(word.replace(",", ".")) if _ANY_NUMBER.fullmatch(word) else None
+def one_number_once(words: Iterable[str], what: str) -> None:
+    """Raises UserError where two words are one number, as 1e3 and 1000 are: codes, or the number?"""
+    first: dict[Decimal, str] = {}
+    for word in words:
+        if _ANY_NUMBER.fullmatch(word):
+            before = first.setdefault(Decimal(word.replace(",", ".")), word)
+            if before != word:
+                raise UserError(f"{what} '{before}' and {what} '{word}' are one number: one or two? Write it one way")

@@ -46,7 +46,7 @@ from dgnet.retrieval.features import extract, parts_of
 from dgnet.retrieval.matches import Match, most_alike
 from dgnet.retrieval.scores import unit, weigh
 from dgnet.weights.files import FINISHED, Loaded, finished, load_any, save_model
-from dgnet.weights.fingerprint import fingerprint
+from dgnet.weights.fingerprint import fingerprint, weights_hash
 from dgnet.weights.foreign import listed
 
 SHIPPED = {"drawn": "shipped/drawn.safetensors"}  # models inside the package, by name
@@ -561,7 +561,7 @@ class Model:
             if not images.is_dir():
                 raise UserError(f"{images}: no such folder of images")
             images = images_in(images)
-        folder(net, images, Path(out), height=height, width=width, weights=self.loaded.hash, **options)
+        folder(net, images, Path(out), height=height, width=width, weights=weights_hash(net), **options)
 
     def generate_dataset(
         self, out: str | Path, data: str | Path | None = None, layout: str = "auto", **options: Any
@@ -581,7 +581,7 @@ class Model:
         net, (height, width) = self._generator("make a data set"), self.size
         dataset = of_model(self.config.data, data, layout, need=["train"])
         return generate_dataset(
-            net, dataset, Path(out), height=height, width=width, weights=self.loaded.hash, **options
+            net, dataset, Path(out), height=height, width=width, weights=weights_hash(net), **options
         )
 
     def dressed(self, photos: Split, **options: Any) -> Dressed:

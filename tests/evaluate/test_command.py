@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dgnet import config as configuration
 from dgnet.drawn.dataset import synthesize
 from dgnet.errors import UserError
 from dgnet.evaluate.evaluation import evaluate
+from dgnet.evaluate.results import load_results
 from dgnet.models.dgnet import DGNet
 from dgnet.retrieval.feature_sets import Features, FeatureSet, load_features
 from dgnet.retrieval.scores import exact_products
@@ -49,6 +51,70 @@ def model(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tested = sorted({int(path.name[:4]) for path in (people / "query").glob("*.jpg")})
     save_model(file, DGNet(config, 5), config, "joint", [*range(100, 103), *tested[:2]])
     return file
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "text", "one array"])
+def test_what_is_no_archive_of_arrays_is_told_without_advice_to_unpickle_it(
+    run: Run, tmp_path: Path, what: str
+) -> None:
+    file = tmp_path / "f.npz"
+    {
+        "pipe": lambda: os.mkfifo(file), "folder": file.mkdir, "text": lambda: file.write_text("query_features"),
+        "one array": lambda: np.save(file.open("wb"), np.ones((2, 2))),
+    }[what]()  # fmt: skip
+    code, _, err = run("evaluate", "--features", file)
+    assert code == 2
+    assert f"{file}: not a readable .npz file of plain arrays (" in err
+    assert "pickle" not in err
+
+
+def test_two_ids_that_are_one_number_are_asked_about(run: Run, tmp_path: Path) -> None:
+    features_file(tmp_path / "f.npz", query_ids=np.array(["1e3", "2"]), gallery_ids=np.array(["1000", "2", "3", "2"]))
+    code, _, err = run("evaluate", "--features", "f.npz")
+    assert code == 2
+    assert "are one number: one or two?" in err
+
+
+def test_photos_in_the_querys_clothes_are_left_out_if_asked(run: Run, tmp_path: Path) -> None:
+    """Query 1 of person 1 wears "a": its best answer does so, too, and the next is another person's."""
+    near, nearer, far = [1.0, 0.2], [1.0, 0.0], [0.0, 1.0]
+    np.savez(
+        tmp_path / "f.npz", query_features=np.array([[1.0, 0.0]]), query_ids=np.array([1]), query_cameras=np.array([1]),
+        gallery_features=np.array([nearer, near, far]), gallery_ids=np.array([1, 2, 1]),
+        gallery_cameras=np.array([2, 2, 3]), query_clothes=np.array(["a"]), gallery_clothes=np.array(["a", "b", "b"]),
+    )  # fmt: skip
+    words = ("evaluate", "--features", "f.npz", "--ranks", 1, "--json", "out.json")
+    for asked, first in (((), 1), (("--changed-clothes",), 2)):
+        code, out, err = run(*words, *asked)
+        assert code == 0
+        assert ("same clothes left out" in " ".join(out.split())) == bool(asked)
+        assert ("arrays that are not used: gallery_clothes, query_clothes" in err) == (not asked)
+        assert load_results(tmp_path / "out.json").first_hit.tolist() == [first]
+    code, _, err = run(*words, "--changed-clothes", "--save-features", "again.npz")
+    assert load_features(tmp_path / "again.npz", changed_clothes=True).gallery.clothes is not None
+    features_file(tmp_path / "f.npz")
+    code, _, err = run(*words, "--changed-clothes")
+    assert code == 2
+    assert "the arrays query_clothes and gallery_clothes are needed" in err
+
+
+def test_clothes_are_those_of_the_data_set(run: Run, model: Path, tmp_path: Path, people: Path) -> None:
+    rows = ["path,identity,camera,split,clothes"]
+    for split, folder, worn in (("query", "query", "red"), ("gallery", "bounding_box_test", "blue")):
+        photos = sorted((people / folder).glob("0*.jpg"))
+        rows += [f"{path},{path.name[:4]},{path.name[6]},{split},{worn}" for path in photos]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    (tmp_path / "same.csv").write_text("\n".join(rows).replace("blue", "red"))
+    (tmp_path / "unknown.csv").write_text("\n".join(rows).replace("blue", "").replace("red", ""))
+    words = ("evaluate", model, "--no-flip", "--ranks", 1, "--json", "out.json", "--data")
+    for table, valid in (("all.csv", True), ("same.csv", False), ("unknown.csv", True)):
+        code, _, err = run(*words, table, "--changed-clothes")
+        assert code == 0
+        assert (load_results(tmp_path / "out.json").valid_queries > 0) == valid
+        assert ("or in its own clothes; without --changed-clothes those in other cameras count" in err) == (not valid)
+    code, _, err = run(*words, people, "--changed-clothes")
+    assert code == 2
+    assert "does not say who wears what" in err
 
 
 def features_file(path: Path, **arrays: object) -> Path:

@@ -13,7 +13,9 @@ from command import Run, Said
 from PIL import Image
 
 from dgnet import config as configuration
+from dgnet.model import load
 from dgnet.models.dgnet import DGNet
+from dgnet.retrieval.decision import Threshold
 from dgnet.weights.files import save_model
 
 TINY = configuration.load("tiny")
@@ -124,6 +126,28 @@ def test_a_begun_folder_is_continued_without_the_photos_that_have_gone(
     again = pictures(out)
     assert generate().code == 0
     assert (pictures(out), provenance(out)) == (again, note)
+
+
+def test_a_begun_folder_goes_on_after_the_model_has_got_a_threshold(
+    generate: Run, weights: Path, tmp_path: Path
+) -> None:
+    assert generate().code == 0
+    whole = pictures(tmp_path / "out")
+    (tmp_path / "out" / "p39.png").unlink()
+    model = load(weights)
+    model.threshold = Threshold(0.7, 0.6, 0.8, 1e-3, 0.9, model.fingerprint, "people", 10, 100)
+    model.save(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() != weights.read_bytes()
+    assert generate(model=tmp_path / "model.safetensors")[::2] == (0, "")
+    assert pictures(tmp_path / "out") == whole
+
+    with torch.no_grad():
+        next(model._generator("paint").decoder.parameters()).add_(0.01)  # which the fingerprint of features passes over
+    model.threshold = None
+    model.save(tmp_path / "other.safetensors")
+    said = generate(model=tmp_path / "other.safetensors")
+    assert said.code == 2
+    assert "not begun with these images, weights and seed" in said.err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"images": 3}', '{"images": {"a": 1}}', "\udcff"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dgnet.evaluate.results import Results
     from dgnet.generate.clothes import Reliance
     from dgnet.model import Model
+    from dgnet.retrieval.feature_sets import FeatureSet
 
 
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     verification: bool = False,
     camera_pairs: bool = False,
     ignore_cameras: bool = False,
+    changed_clothes: bool = False,
     clothes_reliance: Path | None = None,
     reliance_images: Path | None = None,
     cache: Path | None = None,
@@ -75,6 +77,8 @@ def evaluate(
         verification: also ROC figures of pairs
         camera_pairs: also a table per pair of cameras
         ignore_cameras: count answers by the query's own camera, too: for data with one camera
+        changed_clothes: leave out photos of the query's person in the query's clothes, too; the data set has a column
+            clothes (LTCC, PRCC, DeepChange, a table), or the .npz arrays query_clothes and gallery_clothes
         clothes_reliance: a DG-Net that paints the queries in others' clothes: how much likeness is lost with them?
             With --features FILE.npz (names, features, as dgnet embed writes): the folder of --reliance-images
         reliance_images: folder to write these pictures to; without a model nothing else is done, so that any toolkit
@@ -90,8 +94,8 @@ def evaluate(
     scoring: dict[str, Any] = {
         "--alphas": alphas, "--ranks": ranks, "--divisor": divisor, "--multi-query": multi_query, "--rerank": rerank,
         "--expand": expand, "--neighbours": neighbours, "--verification": verification, "--camera-pairs": camera_pairs,
-        "--ignore-cameras": ignore_cameras, "--metric": metric != "cosine", "--json": json,
-        "--save-features": save_features,
+        "--ignore-cameras": ignore_cameras, "--changed-clothes": changed_clothes,
+        "--metric": metric != "cosine", "--json": json, "--save-features": save_features,
     }  # fmt: skip
     reliance = {"--clothes-reliance": clothes_reliance, "--reliance-images": reliance_images}
     if compare:
@@ -129,8 +133,12 @@ def evaluate(
     }  # fmt: skip
     options |= {key: value for key, value in {"ranks": ranks, "divisor": divisor}.items() if value}
     if features is not None:
-        results = _of_features(features, alphas, save_features, device, options)
-        plain = _of_features(features, alphas, None, device, options | {"neighbours": 0}) if neighbours else []
+        from dgnet.retrieval.feature_sets import load_features
+
+        options["name"] = features.stem
+        found = load_features(features, changed_clothes=changed_clothes)
+        results = _of_features(found, alphas, save_features, device, options)
+        plain = _of_features(found, alphas, None, device, options | {"neighbours": 0}) if neighbours else []
     else:
         from dgnet import processes
         from dgnet.device import device_named
@@ -139,7 +147,7 @@ def evaluate(
 
         model = load(weights[0], processes.start(device_named(device or "auto"), sharing=True))
         options |= {"alphas": alphas, "save_features": save_features}
-        seen = Reading(flip, cache, on_unreadable, shared=processes.several())
+        seen = Reading(flip, cache, on_unreadable, changed_clothes=changed_clothes, shared=processes.several())
 
         def scored(seen: Reading, **changed: Any) -> list[Results]:
             return model.evaluate(data, layout or "auto", holdout=holdout, reading=seen, **options | changed)
@@ -168,18 +176,17 @@ def evaluate(
 
 
 def _of_features(
-    file: Path, alphas: tuple[float, ...], save: Path | None, device: str | None, options: dict[str, Any]
+    found: FeatureSet, alphas: tuple[float, ...], save: Path | None, device: str | None, options: dict[str, Any]
 ) -> list[Results]:
     from dgnet.device import device_named
     from dgnet.evaluate.evaluation import evaluate_alphas
-    from dgnet.retrieval.feature_sets import load_features, save_features
+    from dgnet.retrieval.feature_sets import save_features
 
-    found = load_features(file)
     if save is not None:
         save_features(found, save)
     where = None if device is None else device_named(device)
     provenance = {"features": found.feature_hash()}
-    return evaluate_alphas(found, alphas or (None,), name=file.stem, provenance=provenance, device=where, **options)
+    return evaluate_alphas(found, alphas or (None,), provenance=provenance, device=where, **options)
 
 
 def _queries(model: Model, data: Path | None, layout: str | None, holdout: float | None) -> Split:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 
 from dgnet.errors import UserError
-from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning, shown, value
+from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning, one_number_once, shown
 
 
 def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str], folders: bool) -> dict[str, str]:
@@ -25,7 +24,7 @@ def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str]
                 both = f"'{shown(other)}' and '{shown(word)}' of {split}"
                 raise UserError(f"the folders {both}: one {what} or two? Join them, or name them apart")
             spelt[key].setdefault(word, split)
-    _refuse_one_number(spelt, what)
+    one_number_once(spelt, what)
     alike: dict[str, list[str]] = defaultdict(list)
     for key in spelt:
         alike[key.casefold()].append(key)
@@ -37,17 +36,6 @@ def one_spelling(words: Mapping[str, Iterable[str]], what: str, notes: list[str]
         if several:
             notes.append(f"{len(several)} {taken}: {'; '.join(several[:3])}")
     return meant
-
-
-def _refuse_one_number(words: Iterable[str], what: str) -> None:
-    """Raises UserError where two words are one number, as 1e3 and 1000 are: a code, or the number?"""
-    first: dict[Decimal, str] = {}
-    for word in words:
-        number = value(word)
-        if number is not None and (before := first.setdefault(number, word)) != word:
-            raise UserError(
-                f"{what} '{before}' and {what} '{word}' are one number: one {what} or two? Write it one way"
-            )
 
 
 def number_people(names: set[str], asked: set[str], source: object) -> dict[str, int]:

@@ -53,8 +53,9 @@ def evaluate(
     """Rank the gallery for every query and say how well that went.
 
     Gallery entries of identity -1 are junk and left out, as are those that show the query's identity by the query's
-    own (known) camera. Every other entry of another identity is a wrong answer: distractors are, since no query has
-    their identity. Equal scores are ordered by gallery index, the lower first. `prepare` says what becomes of lengths.
+    own (known) camera, or in its clothes where features have `clothes`. Every other entry of another identity is a
+    wrong answer: distractors are, since no query has their identity. Equal scores are
+    ordered by gallery index, the lower first. `prepare` says what becomes of lengths.
 
     alpha, metric: see `Comparison`; alpha None takes the feature whole, which is right for those of other methods.
     divisor: means over `all` queries, one without a correct answer counting 0 (as the published code of DG-Net), or
@@ -125,6 +126,7 @@ def evaluate(
             "neighbours": neighbours,
             "reranking": None if reranking is None else asdict(reranking),
             "same camera": "kept (as asked)" if ignore_cameras else _same_camera_rule(query, gallery),
+            **({} if query.clothes is None else {"same clothes": "left out"}),
             "ties": "lower gallery index first",
             "intervals": {"draws": draws, "seed": seed},
         },
@@ -149,6 +151,11 @@ def _why_nothing_is_right(query: Features, gallery: Features) -> str:
     shared = np.intersect1d(query.identities, gallery.identities)
     if not len(shared[shared != JUNK]):
         return "no query has a correct answer: query and gallery show nobody in common; do their identities match?"
+    if query.clothes is not None:
+        return (
+            "no query has a correct answer that counts: all photos of its person are of its own camera or in its own "
+            "clothes; without --changed-clothes those in other cameras count"
+        )
     return (
         "no query has a correct answer that counts: all photos of its person were taken by its own camera, and are "
         "left out for it; --ignore-cameras (ignore_cameras=True) counts them"

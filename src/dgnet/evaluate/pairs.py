@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dgnet.labels import JUNK, UNKNOWN_CAMERA
+from dgnet.labels import JUNK, UNKNOWN_CAMERA, UNKNOWN_CLOTHES
 from dgnet.retrieval.feature_sets import Features, Ids
 
 
@@ -19,7 +19,7 @@ class SameIdentity:
 
     query: Ids  # [P], rising
     entry: Ids  # [P]
-    excluded: NDArray[np.bool_]  # [P] both seen by the same known camera: neither right nor wrong
+    excluded: NDArray[np.bool_]  # [P] of the same known camera, or clothes that do not count: neither right nor wrong
 
     @classmethod
     def of(cls, query: Features, gallery: Features) -> SameIdentity:
@@ -32,7 +32,11 @@ class SameIdentity:
         owner = np.repeat(np.arange(len(query)), count)
         entry = order[np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + first[owner]]
         camera = query.cameras[owner]
-        return cls(owner, entry, (camera != UNKNOWN_CAMERA) & (camera == gallery.cameras[entry]))
+        excluded = (camera != UNKNOWN_CAMERA) & (camera == gallery.cameras[entry])
+        if query.clothes is not None and gallery.clothes is not None:
+            worn = query.clothes[owner]
+            excluded |= (worn != UNKNOWN_CLOTHES) & (worn == gallery.clothes[entry])
+        return cls(owner, entry, excluded)
 
     def within(
         self, start: int, stop: int, device: torch.device

@@ -19,6 +19,7 @@ from dgnet.evaluate.evaluation import evaluate_alphas
 from dgnet.evaluate.results import Results
 from dgnet.files import expanded
 from dgnet.images.store import ImageStore
+from dgnet.labels import NOTHING, UNKNOWN_CLOTHES, meaning
 from dgnet.models.dgnet import DGNet
 from dgnet.models.teacher import Baseline
 from dgnet.retrieval import feature_sets
@@ -41,6 +42,8 @@ class Reading:
     """Stop at photos that cannot be read, or name them and go on without them."""
     centralise: int = 0
     """On how many typical structures a photo's appearance is painted, whose features are added to its own."""
+    changed_clothes: bool = False
+    """Whether photos of the query's person in the query's clothes are left out, as the column `clothes` has them."""
     shared: bool = False
     """Whether the processes of torchrun share the photos; all of them must ask, and the first gets the answer."""
 
@@ -119,13 +122,16 @@ def _features(
     seen_by = centralised(net, reading.centralise)
     data, batch = config.data, config.evaluate.batch
 
+    worn = _clothes(dataset) if reading.changed_clothes else {}
+
     def seen(split: Split) -> Features:
         if not len(split):
             return joined([])
         store = ImageStore(split.paths, data.height, data.width, reading.cache, reading.on_unreadable)
         kept = split.subset(store.kept)
         made = extract(seen_by, store, batch, device, reading.flip, parts_of(net))
-        return Features(made, kept.identities, kept.left_out_by)
+        clothes = np.array([worn[meaning(word)] for word in kept.columns["clothes"]], np.int64) if worn else None
+        return Features(made, kept.identities, kept.left_out_by, clothes)
 
     def of(split: Split) -> Features:
         if not reading.shared:
@@ -138,6 +144,18 @@ def _features(
     if reading.shared and processes.rank():
         return None
     return FeatureSet(query, gallery, multi_query if len(multi_query) else None, dataset.words("camera"))
+
+
+def _clothes(dataset: Dataset) -> dict[str, int]:
+    """A number for each word of the column `clothes`. Raises UserError where query or gallery has no such column."""
+    tested = [split for split in (dataset.query, dataset.gallery, dataset.multi_query) if split]
+    if any("clothes" not in split.columns for split in tested):
+        raise UserError(
+            f"--changed-clothes: {dataset.name} at {dataset.root} does not say who wears what: LTCC, PRCC and "
+            "DeepChange do, and a table with a column clothes"
+        )
+    words = sorted({meaning(word) for split in tested for word in split.columns["clothes"].tolist()})
+    return {word: UNKNOWN_CLOTHES if word.casefold() in ("", *NOTHING) else number for number, word in enumerate(words)}
 
 
 def as_embedded(found: FeatureSet, alpha: float | None) -> FeatureSet:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dgnet import console
 from dgnet.errors import UserError
 from dgnet.files import expanded, replacing
-from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning
+from dgnet.labels import JUNK, LARGEST, NOTHING, NUMBER, SPECIAL, UNKNOWN_CAMERA, meaning, one_number_once
 
 Ids = NDArray[np.int64]
 PARTS = ("query", "gallery", "multi_query")
@@ -27,17 +27,19 @@ class Features:
     """Features `[N, D]` (torch or NumPy, floating point) with `identities [N]` and `cameras [N]`.
 
     Identity -1 is junk (left out of every gallery). A camera of -1 is unknown: nothing is then left out for being seen
-    by the same camera. Raises UserError where shapes do not fit or a feature is not a finite number.
+    by the same camera. `clothes [N]`, numbers of any kind, -1 where unknown, are there where photos of a person in the
+    query's clothes are to be left out, too. Raises UserError where shapes do not fit or a feature is not finite.
     """
 
     features: Tensor | NDArray[np.floating]
     identities: Ids
     cameras: Ids
+    clothes: Ids | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or (len(self.features) and not self.features.shape[1]):
             raise UserError(f"features have shape {list(self.features.shape)}: [images, dimensions] is needed")
-        for name in ("identities", "cameras"):
+        for name in ("identities", "cameras", *["clothes"] * (self.clothes is not None)):
             labels = np.asarray(getattr(self, name))
             if labels.shape != (len(self.features),):
                 raise UserError(f"{name} have shape {list(labels.shape)}, but there are {len(self.features)} features")
@@ -63,7 +65,8 @@ class Features:
         """The rows that an index array or a boolean mask picks."""
         rows = np.flatnonzero(indices) if indices.dtype == bool else indices
         features = self.features[torch.as_tensor(rows)] if isinstance(self.features, Tensor) else self.features[rows]
-        return Features(features, self.identities[rows], self.cameras[rows])
+        clothes = None if self.clothes is None else self.clothes[rows]
+        return Features(features, self.identities[rows], self.cameras[rows], clothes)
 
 
 def joined(several: Sequence[Features]) -> Features:
@@ -71,10 +74,12 @@ def joined(several: Sequence[Features]) -> Features:
     some = [part for part in several if len(part)]
     if not some:
         return Features(torch.empty(0, 1), np.empty(0, np.int64), np.empty(0, np.int64))
+    worn = [part.clothes for part in some if part.clothes is not None]
     return Features(
         torch.cat([part.tensor() for part in some]),
         np.concatenate([part.identities for part in some]),
         np.concatenate([part.cameras for part in some]),
+        np.concatenate(worn) if len(worn) == len(some) else None,
     )
 
 
@@ -124,6 +129,7 @@ class FeatureSet:
         digest = hashlib.sha256()
         for part in (self.query, self.gallery):
             digest.update(str(len(part)).encode() + part.identities.tobytes() + part.cameras.tobytes())
+            digest.update(b"" if part.clothes is None else part.clothes.tobytes())
         return digest.hexdigest()
 
     def feature_hash(self) -> str:
@@ -164,16 +170,17 @@ def pool_queries(feature_set: FeatureSet, how: Literal["mean", "max"]) -> Featur
     return replace(feature_set, query=replace(query, features=features))
 
 
-def load_features(path: Path) -> FeatureSet:
+def load_features(path: Path, *, changed_clothes: bool = False) -> FeatureSet:
     """Read a `.npz` file: `query_features [N, D]`, `query_ids [N]`, `query_cameras [N]`, and the same for `gallery_`.
 
     `multi_query_` arrays are read where present. Cameras may be missing (then unknown, -1). Identities and cameras are
     whole numbers, or words: a word `junk` is -1, `distractor` 0, an empty camera unknown; numbers are compared as
     numbers, however they are written. Nothing is unpickled. Says so where an array is not used, or cameras are known of
-    one side alone. Raises UserError naming file and array.
+    one side alone. With `changed_clothes`, `query_clothes` and `gallery_clothes` are read, too, and photos of a
+    person in the query's clothes do not count. Raises UserError naming file and array.
     """
     path = expanded(path)
-    arrays = _arrays_of(path)
+    arrays = _arrays_of(path, changed_clothes)
     parts = [name for name in PARTS if name != "multi_query" or any(key.startswith("multi_query_") for key in arrays)]
     for name in parts:
         for kind in ("features", "ids"):
@@ -184,7 +191,11 @@ def load_features(path: Path) -> FeatureSet:
         console.warn(f"{path}: cameras of query or gallery alone: nothing can be left out for its camera")
     try:
         people, _ = _numbered(arrays, "ids", parts, SPECIAL)
-        cameras, words = _numbered(arrays, "cameras", parts, dict.fromkeys(["", *NOTHING, "-1"], UNKNOWN_CAMERA))
+        unknown_words = dict.fromkeys(["", *NOTHING, "-1"], UNKNOWN_CAMERA)
+        cameras, words = _numbered(arrays, "cameras", parts, unknown_words)
+        clothes, _ = _numbered(arrays, "clothes", parts, unknown_words)
+        if changed_clothes and not {"query", "gallery"} <= clothes.keys():
+            raise UserError("--changed-clothes: the arrays query_clothes and gallery_clothes are needed")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -196,7 +207,7 @@ def load_features(path: Path) -> FeatureSet:
                 features = features.astype(kind, copy=False)
         unknown = np.full(len(features) if features.ndim else 0, UNKNOWN_CAMERA)
         try:
-            return Features(features, people[name], cameras.get(name, unknown))
+            return Features(features, people[name], cameras.get(name, unknown), clothes.get(name))
         except UserError as error:
             raise UserError(f"{path}: {name}: {error}") from error
 
@@ -207,9 +218,15 @@ def load_features(path: Path) -> FeatureSet:
         raise UserError(f"{path}: {error}") from error
 
 
-def _arrays_of(path: Path) -> dict[str, NDArray[np.generic]]:
-    known = {f"{part}_{kind}" for part in PARTS for kind in ("features", "ids", "cameras")}
+def _arrays_of(path: Path, changed_clothes: bool) -> dict[str, NDArray[np.generic]]:
+    kinds = ("features", "ids", "cameras", *["clothes"] * changed_clothes)
+    known = {f"{part}_{kind}" for part in PARTS for kind in kinds}
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("a folder, a pipe or a device")
+        with path.open("rb") as beginning:
+            if beginning.read(2) not in (b"PK", b"\x93N"):
+                raise ValueError("numpy.savez writes such files; this is another")
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
@@ -262,6 +279,7 @@ def _numbered(
             if word not in special and (word == "" or word in (*NOTHING, "NaN", "None")):
                 raise UserError(f"{name}: {kind} hold {word!r} at place {place} (counted from 0): who is that?")
     words = set().union(*text.values())
+    one_number_once(words, kind)
     number = {word: special[word.casefold()] for word in words if word.casefold() in special}
     ordinary = sorted(words - number.keys())
     if all(NUMBER.fullmatch(word) and abs(int(word)) < LARGEST for word in ordinary):
@@ -305,5 +323,7 @@ def save_features(feature_set: FeatureSet, path: Path, *, half: bool = False) ->
         arrays[f"{name}_ids"] = part.identities
         if (part.cameras != UNKNOWN_CAMERA).any():
             arrays[f"{name}_cameras"] = part.cameras
+        if part.clothes is not None:
+            arrays[f"{name}_clothes"] = part.clothes
     with replacing(path) as new, new.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

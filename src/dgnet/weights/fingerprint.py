@@ -1,9 +1,10 @@
-"""Which network made a feature: what galleries and thresholds are bound to."""
+"""Which network made a feature, or a picture: what galleries, thresholds and generated folders are bound to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from torch import nn
 
@@ -25,9 +26,20 @@ def fingerprint(net: nn.Module, config: Config) -> str:
         "enlarge": getattr(seen, "enlarge", None),
     }
     digest = hashlib.sha256(json.dumps(about).encode())
-    for key, tensor in sorted((net.appearance if isinstance(net, DGNet) else net).state_dict().items()):
+    _take_in(digest, net.appearance if isinstance(net, DGNet) else net)
+    return digest.hexdigest()
+
+
+def weights_hash(net: nn.Module) -> str:
+    """SHA-256 of all weights, which stays when their file gets a threshold and with it another hash."""
+    digest = hashlib.sha256()
+    _take_in(digest, net)
+    return digest.hexdigest()
+
+
+def _take_in(digest: Any, net: nn.Module) -> None:
+    for key, tensor in sorted(net.state_dict().items()):
         if not key.endswith("num_batches_tracked"):  # which nothing reads
             plain = tensor.detach().cpu().float().contiguous()
             digest.update(f"{key} {list(plain.shape)}".encode())
             digest.update(plain.numpy().data)
-    return digest.hexdigest()
