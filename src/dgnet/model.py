@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -46,7 +45,7 @@ from dgnet.retrieval.features import extract, parts_of
 from dgnet.retrieval.matches import Match, most_alike
 from dgnet.retrieval.scores import unit, weigh
 from dgnet.weights.files import FINISHED, Loaded, finished, load_any, save_model
-from dgnet.weights.fingerprint import fingerprint, weights_hash
+from dgnet.weights.fingerprint import fingerprint, state, weights_hash
 from dgnet.weights.foreign import listed
 
 SHIPPED = {"drawn": "shipped/drawn.safetensors"}  # models inside the package, by name
@@ -74,9 +73,12 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
         True
     """
     file = weights_file(source)
+    loaded = load_any(file, device_named(device))
     if str(source) in SHIPPED:
         console.notice(f"{source}: {_KNOWS_ONLY}")
-    return Model(load_any(file, device_named(device)), str(source), file)
+        # Where it was trained there was a folder; one of that name here is another one.
+        loaded = replace(loaded, config=replace(loaded.config, data=replace(loaded.config.data, root="")))
+    return Model(loaded, str(source), file)
 
 
 def weights_file(source: str | Path) -> Path:
@@ -129,6 +131,7 @@ class Model:
     def __init__(self, loaded: Loaded[Any], name: str = "model", file: Path | None = None) -> None:
         self.loaded, self.name, self.file = loaded, name, file or Path(name)
         self.net, self.config, self.identities = loaded.net, loaded.config, loaded.identities
+        self._known: tuple[object, str] | None = None  # the fingerprint, and the state of the weights that it is of
         try:
             self._threshold = None if loaded.threshold is None else decision.from_dict(loaded.threshold)
         except UserError as error:
@@ -165,10 +168,16 @@ class Model:
         """Photos that the network sees at once."""
         return self.config.evaluate.batch
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """What its features depend on, as one number: galleries and thresholds know the model by it."""
-        return fingerprint(self.net, self.config)
+        """What its features depend on, as one number: galleries and thresholds know the model by it.
+
+        Computed anew where weights have changed since it was last asked for.
+        """
+        now = state(self.net)
+        if self._known is None or self._known[0] != now:
+            self._known = (now, fingerprint(self.net, self.config))
+        return self._known[1]
 
     @property
     def threshold(self) -> Threshold | None:
@@ -646,7 +655,7 @@ class Model:
         found = tuple(results) or cards.evaluated_beside(self.file, self.loaded.hash)
         return cards.Card(
             self._label, self.config, self.generates, self.dimensions, len(self.identities), self.fingerprint,
-            found, self._own_threshold(), licence,
+            found, self._own_threshold(), licence, drawn=self.name in SHIPPED,
         )  # fmt: skip
 
     def export(self, out: str | Path | None = None, *, licence: str = "", **options: Any) -> Report:
@@ -714,7 +723,7 @@ class Model:
     def _own_threshold(self) -> Threshold | None:
         """The threshold, unless it was calibrated with other weights than the network has now."""
         kept = self._threshold
-        return kept if kept is not None and kept.model == fingerprint(self.net, self.config) else None
+        return kept if kept is not None and kept.model == self.fingerprint else None
 
     def _tested(self, folder: str | Path | None, layout: str, holdout: float | None) -> Dataset:
         """The data set of a test, with a warning where the model knows people of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from command import Refused, Run
 from PIL import Image
 
 import dgnet
+from dgnet.datasets.read import of_config
 from dgnet.errors import UserError
-from dgnet.export.check import BATCHES, parity, require_equal
+from dgnet.export.check import BATCHES, material, parity, require_equal
 from dgnet.export.export import Report
 from dgnet.export.parts import scaling
 from dgnet.export.session import Exported
@@ -67,6 +69,28 @@ def test_the_features_of_a_file_are_those_of_embed(model: dgnet.Model, embedding
     boxes = [[10, 5, 30, 45], [-20, -9, 12, 200]]
     torch.testing.assert_close(exported.embed_boxes(frame, boxes), model.embed_boxes(frame, boxes), atol=1e-5, rtol=0)
     assert exported.embed_photos([]).shape == (0, model.dimensions)
+
+
+def test_without_check_the_data_of_the_training_are_read_as_they_were_in_training(
+    model: dgnet.Model, people: Path, tmp_path: Path
+) -> None:
+    for photo in sorted((people / "bounding_box_test").glob("0*.jpg")):
+        person, camera = photo.name.split("_")[:2]
+        (tmp_path / person).mkdir(exist_ok=True)
+        (tmp_path / person / f"{camera[:2]}-{photo.name}").write_bytes(photo.read_bytes())
+    layout = "pattern:{identity}/c{camera}-*.jpg"
+    data = replace(model.config.data, root=str(tmp_path), layout=layout, holdout=0.5)
+    mine = replace(model.config, data=data)
+    for given in ((), (tmp_path,)):
+        found = material(given, mine)
+        assert found.dataset is not None
+        assert found.photos == of_config(data).query.paths
+        assert 0 < len(found.dataset.gallery.people) < len(list(tmp_path.iterdir()))
+    own = material((), model.config)
+    assert own.dataset is not None
+    assert own.dataset.multi_query is None  # 25 000 photos of Market-1501 that no figure of an export needs
+    plain = material((people / "query",), mine)
+    assert (plain.dataset, len(plain.photos)) == (None, len(list((people / "query").glob("*.jpg"))))
 
 
 def test_the_figures_are_those_that_the_file_itself_reaches(

@@ -132,13 +132,13 @@ def evaluate(
         "reranking": ReRanking() if rerank else None,
     }  # fmt: skip
     options |= {key: value for key, value in {"ranks": ranks, "divisor": divisor}.items() if value}
+    plain: list[Results] = []  # what `results` have gained over
     if features is not None:
         from dgnet.retrieval.feature_sets import load_features
 
         options["name"] = features.stem
         found = load_features(features, changed_clothes=changed_clothes)
         results = _of_features(found, alphas, save_features, device, options)
-        plain = _of_features(found, alphas, None, device, options | {"neighbours": 0}) if neighbours else []
     else:
         from dgnet import processes
         from dgnet.device import device_named
@@ -152,10 +152,14 @@ def evaluate(
         def scored(seen: Reading, **changed: Any) -> list[Results]:
             return model.evaluate(data, layout or "auto", holdout=holdout, reading=seen, **options | changed)
 
-        results = scored(replace(seen, centralise=centralise))
-        plain = scored(seen, neighbours=0, save_features=None) if centralise or neighbours else []
+        once_more = {"neighbours": 0} if neighbours and not centralise else None
+        results = scored(replace(seen, centralise=centralise), again=once_more)
+        if centralise:  # which makes other features
+            plain = scored(seen, neighbours=0, save_features=None)
         if processes.rank():  # the first one goes on with what all have made
             return 0
+    if neighbours and not centralise:
+        results, plain = results[: len(results) // 2], results[len(results) // 2 :]
     told = None
     if clothes_reliance is not None:
         told = _reliance(model, clothes_reliance, _queries(model, data, layout, holdout), reliance_images)
@@ -185,8 +189,11 @@ def _of_features(
     if save is not None:
         save_features(found, save)
     where = None if device is None else device_named(device)
-    provenance = {"features": found.feature_hash()}
-    return evaluate_alphas(found, alphas or (None,), provenance=provenance, device=where, **options)
+    options = {"provenance": {"features": found.feature_hash()}, "device": where} | options
+    results = evaluate_alphas(found, alphas or (None,), **options)
+    if options["neighbours"]:  # beside the same features without
+        results += evaluate_alphas(found, alphas or (None,), **options | {"neighbours": 0})
+    return results
 
 
 def _queries(model: Model, data: Path | None, layout: str | None, holdout: float | None) -> Split:

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet import console
-from dgnet.cli.common import written
+from dgnet.cli.common import tell_matches
 from dgnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,9 +145,11 @@ def search(
         device: auto, cpu, cuda or cuda:N
     """
     from dgnet.gallery.ask import Where
-    from dgnet.retrieval.matches import lines, save_json
+    from dgnet.images.sheets import require_format
     from dgnet.retrieval.rerank import ReRanking
 
+    if sheet is not None:
+        require_format(sheet)
     found, query = _opened(gallery, query, store)
     if not query:
         raise UserError("gallery search: give a photo of the person who is looked for")
@@ -158,20 +160,7 @@ def search(
     )
     if not matches:
         console.notice(f"{found.place}: no entry meets {where}" if where else f"{found.place}: is empty")
-    for line in lines(matches, held.threshold):
-        console.stdout.print(line)
-    if json is not None:
-        threshold = None if held.threshold is None else held.threshold.to_dict()
-        save_json(
-            json, matches, query=[str(path) for path in query], gallery=found.place, lost=found.lost,
-            threshold=threshold,
-        )  # fmt: skip
-    if sheet is not None:
-        from dgnet.gallery.sheet import save_matches
-
-        save_matches(sheet, query, matches, held.size)
-        written(sheet)
-    return 0
+    return tell_matches(matches, query, held, json, sheet, gallery=found.place, lost=found.lost)
 
 
 @app.command

@@ -76,8 +76,13 @@ def score(
     from dgnet.device import device_named
     from dgnet.generate import distances
     from dgnet.generate.score import score as measure
+    from dgnet.images.sheets import require_format
     from dgnet.model import load
 
+    if sheet is None and json is not None:
+        sheet = json.with_suffix(".png")
+    if sheet is not None:
+        require_format(sheet)
     where = device_named(device)
     real, generated = folders
     if images_in(existing_folder(real)) and layout == "auto":
@@ -89,8 +94,6 @@ def score(
     made = images_among([generated])
     models = {name: load(file, where) for name, file in (("teacher", teacher), ("independent", independent)) if file}
     eye = distances.inception(inception, where) if inception else distances.lite2(where)
-    if sheet is None and json is not None:
-        sheet = json.with_suffix(".png")
     found = measure(
         photos, made, eye, names=(str(real), str(generated)), identities=identities, reference=reference,
         recognisers={name: model.embed for name, model in models.items()}, sheet=sheet, on_unreadable=on_unreadable,

@@ -8,7 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from dgnet import console
-from dgnet.cli.common import written
+from dgnet.cli.common import tell_matches, written
 from dgnet.errors import UserError
 
 
@@ -75,24 +75,16 @@ def search(
         on_unreadable: stop at photos that cannot be read, or name them and go on without them
         device: auto, cpu, cuda or cuda:N
     """
+    from dgnet.images.sheets import require_format
     from dgnet.model import load
-    from dgnet.retrieval.matches import lines, save_json
 
     if not where:
         raise UserError("search: say where to look: a folder, or photos")
+    if sheet is not None:
+        require_format(sheet)
     model = load(weights, device)
     matches = model.search([query, *also], where, top, on_unreadable=on_unreadable)
-    for line in lines(matches, model.threshold):
-        console.stdout.print(line)
-    if json is not None:
-        threshold = None if model.threshold is None else model.threshold.to_dict()
-        save_json(json, matches, query=[str(path) for path in (query, *also)], threshold=threshold)
-    if sheet is not None:
-        from dgnet.gallery.sheet import save_matches
-
-        save_matches(sheet, [query, *also], matches, model.size)
-        written(sheet)
-    return 0
+    return tell_matches(matches, [query, *also], model, json, sheet)
 
 
 def same(weights: Positional[Path], a: Positional[Path], b: Positional[Path], device: str = "auto") -> int:

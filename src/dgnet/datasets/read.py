@@ -137,6 +137,8 @@ def of_model(
 
     Raises as `elsewhere` and `of_config`.
     """
+    if root is None and not data.root:
+        raise UserError("data.root is empty: say where the data set is, as --data FOLDER")
     return of_config(elsewhere(data, root, layout, holdout), *need, recorded=root is None)
 
 

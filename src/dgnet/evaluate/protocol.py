@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,7 @@ def evaluate_network(
     provenance: dict[str, Any] | None = None,
     save_features: Path | None = None,
     threshold: Threshold | None = None,
+    again: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Results]:
     """The test protocol: one result per alpha, in their order; a single one where the feature has no halves.
@@ -74,6 +75,7 @@ def evaluate_network(
         reading: how photos are read.
         save_features: a file (.npz) to write the features to, too.
         threshold: the model's; the first result then says what it is worth here.
+        again: other options, by which the same features are ranked once more: as many results, behind the first.
         options: those of `evaluate`; ranks and divisor are by default the configuration's.
 
     Raises:
@@ -88,13 +90,18 @@ def evaluate_network(
     unread = sum(map(len, tested)) - sum(len(part) for _, part in found.parts())
     if save_features is not None:
         feature_sets.save_features(found, save_features)
-    results = evaluate_alphas(
-        found,
-        (alphas or config.evaluate.alphas) if has_halves(net) else (None,),
-        name=name or dataset.name,
-        provenance={"data": str(dataset.root), "views": _views(reading), **(provenance or {})},
-        **{"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor, **options},
-    )
+    results = [
+        result
+        for changed in ({}, again)
+        if changed is not None
+        for result in evaluate_alphas(
+            found,
+            (alphas or config.evaluate.alphas) if has_halves(net) else (None,),
+            name=name or dataset.name,
+            provenance={"data": str(dataset.root), "views": _views(reading), **(provenance or {})},
+            **{"ranks": config.evaluate.ranks, "divisor": config.evaluate.divisor, **options, **changed},
+        )
+    ]
     if threshold is not None:
         results[0] = replace(results[0], decisions=judge(as_embedded(found, alpha_of(net, config)), threshold))
     left_out = {"unreadable photos left out": unread} if unread else {}

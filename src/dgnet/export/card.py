@@ -24,6 +24,7 @@ from dgnet.retrieval.decision import Threshold
 LIBRARY = "dgnet"
 OWN = ("folders", "pattern", "table", "auto")  # layouts that say nothing of whose data they are
 UNKNOWN = "unknown"
+DRAWN = "drawn by dgnet: it shows nobody, and nobody's terms are to be kept."
 
 INTENDED = """\
 To find photos of the same person among photos of whole people, in research and teaching, with the consent of those who
@@ -74,6 +75,8 @@ class Card:
     threshold: Threshold | None = None
     licence: str = ""
     """Of the weights, by its name on the hub; empty where nobody has said."""
+    drawn: bool = False
+    """Whether it is known to be of drawn people, without their folder."""
     extra: str = ""
     """Markdown of an export: how the file is fed, and what it was checked with."""
 
@@ -135,6 +138,8 @@ class Card:
 
     def _data(self) -> str:
         data = self.config.data
+        if self.drawn and not data.root:
+            return f"Trained on {self.people} people.\n\nLicence of the data: {DRAWN}"
         if not data.root:
             return "Unknown: the file does not say what it was trained on. Its licence is unknown, too."
         names = [Path(data.root).name, *(Path(entry.partition("=")[2] or entry).name for entry in data.join)]
@@ -218,12 +223,13 @@ def with_export(card: Card, name: str, extra: str, results: Sequence[Results]) -
 def _terms(root: str, layout: str) -> str:
     """What is known of the terms under which a data set is given out."""
     if (expanded(root) / FACTORS).is_file():
-        return "drawn by dgnet: it shows nobody, and nobody's terms are to be kept."
+        return DRAWN
     known = layout.partition(":")[0]
     if known in LAYOUTS and known not in OWN:
         return (
             f"{LAYOUTS[known].title} is given out for research by its authors, under their own terms, which weights "
-            "may be bound by, too; read them before you pass the weights on."
+            "may be bound by, too; read them before you pass the weights on. "
+            "Photos of your own that are laid out alike are yours."
         )
     return f"{UNKNOWN} to dgnet. Say it here before you pass the weights on."
 

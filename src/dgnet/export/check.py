@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.table import Table
 from torch import Tensor, nn
 
-from dgnet import console
 from dgnet.config import Config
 from dgnet.datasets.folders import images_among
-from dgnet.datasets.read import read_dataset
+from dgnet.datasets.read import of_model, read_dataset
 from dgnet.datasets.records import Dataset
 from dgnet.errors import UserError
 from dgnet.evaluate.protocol import Reading, evaluate_network
@@ -81,20 +79,25 @@ class Material:
 def material(check: Sequence[str | Path], config: Config) -> Material:
     """Photos, folders of photos, or the folder of a data set; without any, the data that the model was trained on.
 
-    Raises UserError where there is nothing of the kind.
+    Its own data are read as they were in training: laid out so, with the same people held out. Raises UserError where
+    there is nothing of the kind.
     """
     places = [expanded(place) for place in check]
-    if not places:
-        root = expanded(config.data.root) if config.data.root else None
-        if root is None or not root.exists():
-            raise UserError(
-                "--check: say on which photos, or which data set, the export is compared with the model; the data that "
-                f"it was trained on are not here ({config.data.root or 'unknown'})"
-            )
-        places = [root]
-    dataset = _dataset(places[0]) if len(places) == 1 and places[0].is_dir() else None
-    photos = list(dataset.query.paths) if dataset is not None else images_among(places)
-    return Material(photos, dataset, ", ".join(map(str, places)))
+    own = expanded(config.data.root) if config.data.root else None
+    if not places and (own is None or not own.exists()):
+        raise UserError(
+            "--check: say on which photos, or which data set, the export is compared with the model; the data that "
+            f"it was trained on are not here ({config.data.root or 'unknown'})"
+        )
+    if own is not None and own.exists() and [place.resolve() for place in places or [own]] == [own.resolve()]:
+        dataset: Dataset | None = of_model(config.data, None, need=())
+        named, photos = str(config.data.root), [] if dataset is None else dataset.paths
+    else:
+        dataset = _dataset(places[0]) if len(places) == 1 and places[0].is_dir() else None
+        named, photos = ", ".join(map(str, places)), [] if dataset is not None else images_among(places)
+    if dataset is not None and dataset.query and dataset.gallery:
+        return Material(list(dataset.query.paths), replace(dataset, multi_query=None), named)
+    return Material(photos, None, named)
 
 
 def _dataset(folder: Path) -> Dataset | None:
@@ -125,23 +128,20 @@ def figures(exported: Exported, config: Config, dataset: Dataset, **options: Any
     )[0]
 
 
-def parity_table(found: Sequence[Parity], title: str) -> Table:
-    """Differences, for `console.stdout.print`."""
-    rows = [[str(at.batch), f"{at.difference:.2e}", f"{at.largest:.3g}", f"{at.cosine:.7f}"] for at in found]
-    return console.table(title, ["batch", "largest difference", "largest output", "smallest cosine"], rows)
+PARITY_HEAD = ("batch", "largest difference", "largest output", "smallest cosine")
+FIGURES_HEAD = ("", "model", "file", "difference")
+
+
+def parity_rows(found: Sequence[Parity]) -> list[list[str]]:
+    """Under PARITY_HEAD, a row for each size of batch."""
+    return [[str(at.batch), f"{at.difference:.2e}", f"{at.largest:.3g}", f"{at.cosine:.7f}"] for at in found]
 
 
 def figures_rows(original: Results, file: Results) -> list[list[str]]:
-    """Rank-1 and mAP of the model and of its file, and what is lost, in per cent."""
+    """Under FIGURES_HEAD, rank-1 and mAP of the model and of its file, and what is lost, in per cent."""
     wanted = {f"rank{file.ranks[0]}": f"rank-{file.ranks[0]}", "mAP_standard": "mAP"}
     ours, theirs = original.figures(), file.figures()
     return [
         [name, percent(ours[key]), percent(theirs[key]), f"{100 * (theirs[key] - ours[key]):+.2f}"]
         for key, name in wanted.items()
     ]
-
-
-def figures_table(original: Results, file: Results) -> Table:
-    """The same, for `console.stdout.print`."""
-    title = f"Recognition on {original.name.partition(',')[0]}, in per cent"
-    return console.table(title, ["", "model", "file", "difference"], figures_rows(original, file))

@@ -70,10 +70,18 @@ class Report:
 
     def show(self) -> None:
         """Print it as tables."""
-        title = f"{self.path.name} against PyTorch, on {self.checked_on}"
-        console.stdout.print(checking.parity_table(self.parity, title))
+        console.stdout.print(f"{self.path.name} and the model, on {self.checked_on}")
+        for title, head, rows in self._tables():
+            console.stdout.print(console.table(title, head, rows))
+
+    def _tables(self) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+        """Title, head and rows of what was compared."""
+        tables: list[tuple[str, Sequence[str], list[list[str]]]]
+        tables = [("Against PyTorch in float32", checking.PARITY_HEAD, checking.parity_rows(self.parity))]
         if self.original is not None and self.file is not None:
-            console.stdout.print(checking.figures_table(self.original, self.file))
+            title = f"Recognition on {self.original.name.partition(',')[0]}, in per cent"
+            tables.append((title, checking.FIGURES_HEAD, checking.figures_rows(self.original, self.file)))
+        return tables
 
     def to_markdown(self) -> str:
         """How the file is fed and what it was checked with, for its model card."""
@@ -91,13 +99,7 @@ class Report:
         if about.calibration:
             lines.append(f"The ranges of its 8 bits are those of {len(about.calibration)} images: "
                          + ", ".join(f"`{name}`" for name in about.calibration) + ".")  # fmt: skip
-        rows = [f"| {at.batch} | {at.difference:.2e} | {at.largest:.3g} | {at.cosine:.7f} |" for at in self.parity]
-        head = "| batch | largest difference | largest output | smallest cosine |\n| ---: | ---: | ---: | ---: |"
-        lines += [f"Against PyTorch in float32:\n\n{head}\n" + "\n".join(rows)]
-        if self.original is not None and self.file is not None:
-            rows = [f"| {name} | {one} | {other} | {less} |" for name, one, other, less in
-                    checking.figures_rows(self.original, self.file)]  # fmt: skip
-            lines += ["| | model | file | difference |\n| --- | ---: | ---: | ---: |\n" + "\n".join(rows)]
+        lines += [f"{title}:\n\n{_markdown(head, rows)}" for title, head, rows in self._tables()]
         return "## The file\n\n" + "\n\n".join(lines) + "\n\n"
 
 
@@ -151,8 +153,9 @@ def export(
         return _inputs(net, alpha, size, wanted, photos)
 
     plain = module_of(net, alpha, size, replace(wanted, half=False))
+    written = module_of(net, alpha, size, wanted) if wanted.half else plain
     inputs = fed(material.photos)
-    program = traced(module_of(net, alpha, size, wanted), [rows[:3] for rows in inputs])
+    program = traced(written, [rows[:3] for rows in inputs])
     metadata = {ENTRY: json.dumps(asdict(about))} | properties(options.tracker, wanted.height, wanted.width)
     with replacing(path) as part:
         if options.to == "torch":
@@ -168,6 +171,12 @@ def export(
         exported.path = path
         original, file = _figures(net, config, exported, material)
     return Report(path, about, found, material.named, original, file)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of words on the left and figures on the right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _require_sense(options: Options) -> None:

@@ -7,6 +7,7 @@ with their features, and ranked here as everywhere, in the order of float64.
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import os
@@ -293,7 +294,9 @@ def _client(host: str | None, port: int, folder: str | None) -> Any:
         raise UserError("a gallery in Qdrant needs qdrant-client: pip install 'dgnet[gallery]'") from error
     with _told(f"qdrant://{host}:{port}" if host else f"qdrant://{folder}"):
         if folder is not None:
-            return QdrantClient(path=folder)
+            client = QdrantClient(path=folder)
+            atexit.register(client.close)  # left to Python's own end, it complains
+            return client
         key = os.environ.get("QDRANT_API_KEY")
         return QdrantClient(host=host, port=port, api_key=key, https=key is not None, check_compatibility=False)
 

@@ -43,3 +43,12 @@ def _take_in(digest: Any, net: nn.Module) -> None:
             plain = tensor.detach().cpu().float().contiguous()
             digest.update(f"{key} {list(plain.shape)}".encode())
             digest.update(plain.numpy().data)
+
+
+def state(net: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Another value where weights have been changed, replaced or moved since: quick, unlike `fingerprint`.
+
+    Where a tensor lies, and how often it was written to. Writing through `.data` escapes it, as it does autograd.
+    """
+    tensors = (*net.parameters(), *net.buffers())
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
