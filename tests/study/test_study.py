@@ -179,7 +179,14 @@ def test_a_study_killed_at_any_time_ends_as_if_it_had_not_been(
         ("config: tiny", "config: tiny\nset: data.flip=0",
          "row base, seed 0: small/base-seed0: was trained with data.flip = 0.5, not 0.0"),
         ("DG-Net: {teacher: base}", "DG-Net: {teacher: longer}",
-         "row DG-Net, seed 0: small/DG-Net-seed0: its teacher was not"),
+         "row DG-Net, seed 0: small/DG-Net-seed0: began with another teacher than"),
+        ("DG-Net: {teacher: base}", "DG-Net: {set: loss.teacher=0}",
+         "row DG-Net, seed 0: small/DG-Net-seed0: was trained with loss.teacher = 2.0, not 0.0"),
+        ("control: {teacher: base, set", "control: {set",
+         "row control, seed 0: small/control-seed0: began with another teacher than its row names now (none)"),
+        ("start: base, ", "", "row longer, seed 0: small/longer-seed0: was trained with teacher.weights = /"),
+        ("base: {train: baseline}", "base: {train: baseline, start: small/longer-seed0}",
+         "row base, seed 0: small/base-seed0: was trained with teacher.weights = scratch, not /"),
         ("base: {train: baseline}\n  longer: {train: baseline, start: base, set: teacher.epochs=3}",
          "base: {train: baseline}\n  longer: {teacher: base}",
          "row longer, seed 0: small/longer-seed0/teacher.safetensors: of another training than this row's"),
@@ -200,7 +207,27 @@ def test_a_finished_run_is_not_told_under_other_settings(
 def test_weights_that_have_changed_since_are_noticed(copy: Path, made: Path, refused: Refused) -> None:
     shutil.copytree(made / "small", copy / "small")
     shutil.copy(copy / "small/base-seed0/teacher.safetensors", copy / "small/base-seed1/teacher.safetensors")
-    assert "row longer, seed 1: small/longer-seed1: its start was not" in refused("study", "small.yaml")
+    assert "row longer, seed 1: small/longer-seed1: began with another start than" in refused("study", "small.yaml")
+
+
+def test_a_run_that_was_begun_by_hand_is_held_against_its_teacher(
+    copy: Path, made: Path, run: Run, refused: Refused
+) -> None:
+    shutil.copytree(made / "small", copy / "small")
+    lines = run("study", "small.yaml", "--dry-run").out.splitlines()
+    (command,) = (line for line in lines if line.startswith("# dgnet train joint small/control-seed1 "))
+    shutil.rmtree(copy / "small" / "control-seed1")
+    assert run(*shlex.split(command)[2:]).code == 0
+    assert run("study", "small.yaml", "--dry-run").code == 0
+    Path("small.yaml").write_text(TABLE.replace("control: {teacher: base, set", "control: {seeds: [1], set"))
+    assert refused("study", "small.yaml").startswith(
+        "small.yaml: row control, seed 1: small/control-seed1: began with another teacher than its row names now (none)"
+    )
+
+
+def test_one_process_alone(here: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert refused("study", "small.yaml").startswith("study: trains in one process; leave torchrun out")
 
 
 def test_a_study_may_be_moved(copy: Path, made: Path, run: Run) -> None:
@@ -283,6 +310,7 @@ def test_a_file_that_cannot_be_meant_is_one_line(copy: Path, refused: Refused, t
 
 def test_files_that_are_not_there(copy: Path, refused: Refused) -> None:
     assert refused("study", "none.yaml") == "none.yaml: no such file; the YAML file of a study is needed"
+    assert refused("study", "people") == "people: a folder; the YAML file of a study is needed"
     Path("bare").write_text(TABLE)
     assert refused("study", "bare") == "bare: without an ending there is no name for its folder; call it bare.yaml"
 

@@ -160,7 +160,9 @@ def read_study(file: str | Path, folder: str | Path | None = None) -> Study:
     """
     file = expanded(file)
     if not file.is_file():
-        raise UserError(f"{file}: no such file; the YAML file of a study is needed")
+        raise UserError(
+            f"{file}: {'a folder' if file.is_dir() else 'no such file'}; the YAML file of a study is needed"
+        )
     if folder is None and not file.suffix:
         raise UserError(f"{file}: without an ending there is no name for its folder; call it {file.name}.yaml")
     table = _read(file)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from dgnet.files import file_hash, write_json
 from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.study.outcome import Outcome
 from dgnet.study.plan import OWN, Run, Study
-from dgnet.train import distributed
 from dgnet.train.baseline import train_baseline
 from dgnet.train.joint import require_fitting, require_sense, train_joint
 from dgnet.train.run import check_run, recorded, require_same
@@ -44,8 +44,8 @@ def run_study(study: Study, device: str | torch.device = "auto") -> Outcome | No
         UserError: a line that names the file, the row and the seed: what in its configuration, its data and its weights
             does not fit together, or a run that is there and was trained with other settings.
     """
-    if distributed.count() > 1:
-        raise UserError("study: runs in one process; leave torchrun out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("study: trains in one process; leave torchrun out, or type the commands of --dry-run with it")
     where = device_named(device)
     sets = _Sets(study)
     check(study, sets)
@@ -158,7 +158,7 @@ def _with_weights(run: Run) -> Config:
     config, before = run.config, _record(run)
     if "teacher" in run.sources:
         config = replace(config, train=replace(config.train, teachers=(str(run.sources["teacher"]),)))
-    if "start" in before:
+    if before and "start" in before and "start" in run.sources:
         old = load(run.folder / "config.yaml")
         if run.kind == "teacher":
             return replace(config, teacher=replace(config.teacher, weights=old.teacher.weights))
@@ -171,7 +171,7 @@ def _train(run: Run, dataset: Dataset, device: torch.device) -> bool:
     """Whether the training came to its end."""
     console.notice(f"{run.row}, seed {run.seed}: {run.folder}")
     resume = begun(run)
-    if not resume and run.sources:
+    if not resume:
         write_json(run.folder / _SOURCES, _hashes(run))
     config = _with_weights(run)
     if run.kind == "teacher":
@@ -183,11 +183,11 @@ def _hashes(run: Run) -> dict[str, str]:
     return {key: file_hash(file) for key, file in run.sources.items() if file.is_file()}
 
 
-def _record(run: Run) -> dict[str, str]:
-    """SHA-256 of the weights that a run in training began from, by key; none where the study did not begin it."""
+def _record(run: Run) -> dict[str, str] | None:
+    """SHA-256 of the weights that a run in training began from, by key; None where another command began it."""
     record = run.folder / _SOURCES
     if not record.is_file() or not begun(run):
-        return {}
+        return None
     try:
         return TypeAdapter(dict[str, str]).validate_json(record.read_bytes())
     except ValidationError as error:
@@ -195,13 +195,29 @@ def _record(run: Run) -> dict[str, str]:
 
 
 def _require_same_sources(run: Run) -> None:
-    """Raises UserError if the weights that a run began from are no longer those that its row names."""
-    before = _record(run)
-    for key, now in _hashes(run).items():
-        if before.get(key, now) != now:
-            raise UserError(
-                f"{run.folder}: its {key} was not {run.sources[key]} as it is now; remove the folder to train it again"
-            )
+    """Raises UserError if the weights that a run began from are not those that its row names, as they are now."""
+    if not begun(run):
+        return
+    before, now = _record(run), _hashes(run)
+    if before is None:  # its configuration names its teachers
+        was = load(run.folder / "config.yaml").train.teachers
+        wrong = ["teacher"] * (run.kind == "joint" and not _alike(was, _with_weights(run).train.teachers))
+    else:
+        judged = [key for key in {**before, **run.sources} if key in now or key not in run.sources]  # not those to come
+        wrong = [key for key in judged if before.get(key) != now.get(key)]
+    for key in wrong:
+        its = run.sources.get(key, "none")
+        raise UserError(
+            f"{run.folder}: began with another {key} than its row names now ({its}); remove the folder to train it "
+            "again"
+        )
+
+
+def _alike(files: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether files hold the same, as far as they are there."""
+    pairs = [(Path(a), Path(b)) for a, b in zip(files, others, strict=False)]
+    there = [pair for pair in pairs if all(file.is_file() for file in pair)]
+    return len(files) == len(others) and all(file_hash(a) == file_hash(b) for a, b in there)
 
 
 def _evaluate(run: Run, test: str, dataset: Dataset, device: torch.device) -> list[Results]:
