@@ -75,10 +75,12 @@ def load(source: str | Path, device: str | torch.device = "auto") -> Model:
     file = weights_file(source)
     loaded = load_any(file, device_named(device))
     if str(source) in SHIPPED:
-        console.notice(f"{source}: {_KNOWS_ONLY}")
         # Where it was trained there was a folder; one of that name here is another one.
         loaded = replace(loaded, config=replace(loaded.config, data=replace(loaded.config.data, root="")))
-    return Model(loaded, str(source), file)
+    model = Model(loaded, str(source), file)
+    if model.knows_only:
+        console.notice(model.knows_only)
+    return model
 
 
 def weights_file(source: str | Path) -> Path:
@@ -146,6 +148,11 @@ class Model:
     def generates(self) -> bool:
         """Whether it has a generator: a teacher has none."""
         return isinstance(self.net, DGNet)
+
+    @property
+    def knows_only(self) -> str:
+        """What a user must be told before anything else of a model that comes with dgnet; of others, nothing."""
+        return f"{self.name}: {_KNOWS_ONLY}" if self.name in SHIPPED else ""
 
     @property
     def size(self) -> tuple[int, int]:

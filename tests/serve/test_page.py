@@ -137,6 +137,13 @@ def test_a_teacher_compares_and_says_that_it_cannot_paint(runs: Path, photos: li
         assert refused.json()["error"].startswith("nothing to search: start the page with --gallery")
 
 
+def test_the_model_that_comes_with_dgnet_says_that_it_knows_drawn_people_only(page: Any) -> None:
+    assert page.get("/api/about").json()["notice"] == ""
+    with testclient.TestClient(create(dgnet.load("drawn", "cpu")), base_url=LOCAL) as drawn:
+        assert drawn.get("/api/about").json()["notice"].startswith("drawn: knows drawn people only")
+    assert 'id="notice"' in page.get("/").text
+
+
 def test_unreadable_photos_of_a_folder_are_told_and_left_out(
     model: dgnet.Model, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ class Answers:
         threshold = self.model.threshold
         return {
             "model": self.model.name,
+            "notice": self.model.knows_only,
             "generates": self.model.generates,
             "size": f"{height} × {width} pixels",
             "device": str(self.model.device),

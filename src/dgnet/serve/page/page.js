@@ -62,6 +62,7 @@ function fill(name, file) {
   tell("");
   if (name === "query") {
     rest = () => {};
+    find("why-legend").hidden = true;
     latest.why?.abort();
     return search();
   }
@@ -183,6 +184,7 @@ async function why(match, image, button) {
   if (!answer) return;
   const query = inWell("query").src;
   const paint = (pressed, ...pictures) => {
+    find("why-legend").hidden = !pressed;
     button.setAttribute("aria-pressed", String(pressed));
     [inWell("query"), image].forEach((picture, at) => show(picture, pictures[at]));
   };
@@ -261,6 +263,8 @@ find("text").addEventListener("input", () => {
   about = (await ask("about", "/api/about")) ?? {};
   if (!about.model) return;
   find("about").textContent = `${about.model} · ${about.size} · on ${about.device}`;
+  find("notice").textContent = about.notice;
+  find("notice").hidden = !about.notice;
   find("between").hidden = !about.generates;
   if (!about.generates) {
     document.querySelectorAll(".made").forEach((part) => part.remove());
