@@ -225,6 +225,17 @@ def test_a_run_that_was_begun_by_hand_is_held_against_its_teacher(
     )
 
 
+def test_rows_may_be_evaluated_in_different_ways(copy: Path, run: Run, rows: str) -> None:
+    one, other = "set: {evaluate.ranks: []}", "set: {evaluate.ranks: [3], evaluate.divisor: valid}"
+    table = rows.replace("[0, 1]", "[0]") + f"  a: {{train: teacher, {one}}}\n  b: {{train: teacher, {other}}}\n"
+    Path("ways.yaml").write_text(table)
+    said = run("study", "ways.yaml")
+    assert said.code == 0
+    assert re.search(r"^ +mAP +change of mAP, 95 % +ahead *$", said.out, re.MULTILINE)  # no rank that both have
+    assert re.search(r"^  b +\d+\.\d\d *$", said.out, re.MULTILINE)  # means over other queries are not compared
+    assert "b, seed 0, own: rank-3 " in said.err
+
+
 def test_one_process_alone(here: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert refused("study", "small.yaml").startswith("study: trains in one process; leave torchrun out")

@@ -117,7 +117,8 @@ class Outcome:
 
     def _table(self, test: str) -> Table:
         lines = self.lines(test)
-        keys = [*[key for key in lines[0].figures if key.startswith("rank")][:1], "mAP_standard"]
+        shared = [key for key in lines[0].figures if all(key in line.figures for line in lines)]
+        keys = [*[key for key in shared if key.startswith("rank")][:1], "mAP_standard"]
         rows = [
             [
                 line.row,
@@ -128,7 +129,7 @@ class Outcome:
             for line in lines
         ]
         title = f"{test} test, %: mean ± deviation over seeds; change over {self.study.against}"
-        heads = ["", label(keys[0]), "mAP", "change of mAP, 95 %", "ahead"]
+        heads = ["", *map(label, keys[:-1]), "mAP", "change of mAP, 95 %", "ahead"]
         made = console.table(title, heads, rows, plain=True)
         for column in made.columns[1:]:
             column.no_wrap = True  # on a narrow terminal, long names give way

@@ -20,7 +20,7 @@ from dgnet.datasets.records import Dataset, Split
 from dgnet.device import device_named
 from dgnet.errors import UserError
 from dgnet.evaluate.protocol import evaluate_network, warn_of_acquaintances
-from dgnet.evaluate.results import Results, load_all, save_all
+from dgnet.evaluate.results import Results, label, load_all, percent, save_all
 from dgnet.files import file_hash, write_json
 from dgnet.retrieval.feature_sets import Features, FeatureSet
 from dgnet.study.outcome import Outcome
@@ -229,8 +229,9 @@ def _evaluate(run: Run, test: str, dataset: Dataset, device: torch.device) -> li
     results = evaluate_network(loaded.net, run.config, dataset, device, name=test, provenance={"weights": loaded.hash})
     save_all(results, evaluation_file(run, test))
     figures = results[0].figures()
-    first = f"rank-{results[0].ranks[0]} {100 * figures[f'rank{results[0].ranks[0]}']:.2f}"
-    console.notice(f"{run.row}, seed {run.seed}, {test}: {first}, mAP {100 * figures['mAP_standard']:.2f}")
+    shown = [*[key for key in figures if key.startswith("rank")][:1], "mAP_standard"]
+    told = ", ".join(f"{label(key)} {percent(figures[key])}" for key in shown)
+    console.notice(f"{run.row}, seed {run.seed}, {test}: {told}")
     return results
 
 
