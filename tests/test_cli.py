@@ -367,6 +367,45 @@ def fewer(people: Path, folder: Path) -> Path:
     return folder / "fewer"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("generate folder M out --images P --seed -1", "seed = -1: 0 or more would be right"),
+        ("generate dataset M out --data D --per-identity 1 --seed -1", "seed = -1: 0 or more would be right"),
+        ("generate grid M out.png --structures A --appearances A --border -1", "border = -1: 0 or more would be right"),
+        ("generate grid M out --structures A --appearances A --labels", "--labels means nothing there"),
+        ("generate grid M out --structures A --appearances A --border 3", "--border means nothing there"),
+        ("calibrate M --data D --far 0.1 --seed -1 --out out.safetensors", "seed = -1: 0 or more would be right"),
+        ("calibrate M --data D --far 0.1 --draws 0 --out out.safetensors", "draws = 0: 1 or more would be right"),
+        ("calibrate M --data D --far 0.1 --out out.txt", "out.txt: weights are written as .safetensors"),
+        ("search M A P --sheet out.pdf", "out.pdf: pictures are written as .png or .jpg"),
+        ("weights import --out out", "give the folder of a published run"),
+    ],
+)
+def test_numbers_and_endings_that_mean_nothing_are_one_line_and_leave_nothing(
+    people: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = people / "query"
+    named = {"M": "drawn", "D": people, "P": photos, "A": min(photos.glob("*.jpg"))}
+    code, _, err = run(*(named.get(word, word) for word in words.split()))
+    assert code == 2
+    assert told in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_photos_of_one_name_are_all_kept(people: Path, tmp_path: Path, run: Run) -> None:
+    one, other = sorted((people / "query").glob("*.jpg"))[:2]
+    for folder, photo in (("a", one), ("b", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0001.jpg").write_bytes(photo.read_bytes())
+    both = (tmp_path / "a" / "0001.jpg", tmp_path / "b" / "0001.jpg")
+    assert run("generate", "grid", "drawn", tmp_path / "out", "--structures", *both, "--appearances", one).code == 0
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == [f"{k:03d}_0001_in_{one.stem}.png" for k in (0, 1)]
+
+
 def test_an_empty_word_is_no_folder(tmp_path: Path, run: Run) -> None:
     code, _, err = run("data", "check", "")
     assert code == 2

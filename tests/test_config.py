@@ -165,6 +165,19 @@ def test_one_text_is_a_list_of_one() -> None:
     assert configuration.load("tiny", ["data.join=[msmt17=/a, /b]"]).data.join == ("msmt17=/a", "/b")
 
 
+@pytest.mark.parametrize("written", ["010", "1:30", "yes", "true"])
+def test_a_number_that_yaml_reads_otherwise_is_asked_about(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"train:\n  iterations: {written}\ndata:\n  root: {written}\n")
+    with pytest.raises(
+        UserError, match=rf"a\.yaml, line 2: {written} (can be read in two ways|where a number is needed)"
+    ):
+        configuration.load(file)
+    with pytest.raises(UserError, match=rf"{written} (can be read in two ways|where a number is needed)"):
+        configuration.load("tiny", [f"train.iterations={written}"])
+    assert configuration.load("tiny", [f"data.root={written}"]).data.root == written
+
+
 def test_a_group_that_stands_twice_is_told_with_both_lines(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("loss: {image: 1}\ndata: {root: x}\nloss: {cycle: 1}\n")

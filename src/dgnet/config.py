@@ -604,8 +604,10 @@ def _meant(value: str, kind: Any, override: str) -> Any:
     if yamltext.is_text(yamltext.items_of(kind)) and value and not value.startswith("["):
         return [value]
     try:
-        return yamltext.parse(value, kind, "value")
+        return yamltext.parse(value, kind, f"override {override!r}")
     except UserError as error:
+        if error.__cause__ is None:  # YAML, but nothing that could be meant
+            raise
         raise UserError(f"override {override!r}: {value!r} is not a YAML value") from error
 
 

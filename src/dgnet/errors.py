@@ -14,6 +14,13 @@ class UserError(ValueError):
     """
 
 
+def at_least(least: int, **numbers: int) -> None:
+    """Raise `UserError` naming the first of these numbers that is smaller."""
+    for name, number in numbers.items():
+        if number < least:
+            raise UserError(f"{name} = {number}: {least} or more would be right")
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Which of the known words was probably meant, if any is like it."""
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=0.5)), None)

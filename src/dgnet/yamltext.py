@@ -7,6 +7,7 @@ So a value is read with the type of the field that it is for.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from pathlib import Path
@@ -87,8 +88,21 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, kind: Any, source: str) -> 
         return {k: _value(loader, inner, fields.get(k), source) for k, (_, inner) in zip(keys, node.value, strict=True)}
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, inner, items_of(kind), source) for inner in node.value]
+    if not is_text(kind):
+        _refuse_doubtful(node, kind, source)
     nothing = node.tag == "tag:yaml.org,2002:null"  # a quoted null is a text
     return node.value if is_text(kind) and not nothing else loader.construct_object(node, deep=True)
+
+
+def _refuse_doubtful(node: yaml.Node, kind: Any, source: str) -> None:
+    """Raise UserError for a number that YAML reads otherwise than its writer: 010 is 8 to it, 1:30 is 90, yes is 1."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    line, number = node.start_mark.line + 1, node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    if number and re.fullmatch(r"[-+]?(0\d+|\d[\d_]*:.*)", node.value):
+        raise UserError(f"{source}, line {line}: {node.value} can be read in two ways; write the number plainly")
+    if node.tag == "tag:yaml.org,2002:bool" and kind in (int, float):
+        raise UserError(f"{source}, line {line}: {node.value} where a number is needed")
 
 
 def _refuse_repetition(node: yaml.MappingNode, source: str) -> None:

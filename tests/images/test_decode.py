@@ -62,6 +62,12 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
             decode(path)
 
 
+def test_what_is_no_picture_is_told_in_words(tmp_path: Path) -> None:
+    for content, why in ((b"", "the file is empty"), (b"text", "of no kind that is known")):
+        with pytest.raises(UserError, match=rf"a\.jpg: truncated or not an image \({why}\)"):
+            decode_bytes(content, "a.jpg")
+
+
 def test_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "thumbs.jpg").write_text("not an image")
     with pytest.raises(UserError, match=r"thumbs\.jpg: truncated or not an image"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.stdout.print(f"dgnet {__version__}")
         sys.exit(0)
     keep_freed()
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged photos, which are told in one line
     try:
         if "" in given:
             raise UserError("an empty word is given: a variable of the shell that is not set? This folder is .")

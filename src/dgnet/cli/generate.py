@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from tyro.conf import Positional
 
-from dgnet.cli.common import written
+from dgnet.cli.common import refuse, written
 from dgnet.errors import UserError
 
 app = tyro.extras.SubcommandApp()
@@ -39,13 +40,15 @@ def grid(
 
     if out.suffix:
         sheets.require_format(out)
+    else:
+        refuse(f"{out}, a folder of single pictures,", {"--labels": labels, "--border": border != 2})
     model = load(weights, device)
     top, left = (Photos(paths, *model.size).all() for paths in (structures, appearances))
     cells = model.grid(top, left, as_tensor=True)
     if not out.suffix:
-        for row, worn in zip(cells.numpy(), appearances, strict=True):
-            for picture, kept in zip(row, structures, strict=True):
-                sheets.save(out / f"{kept.stem}_in_{worn.stem}.png", sheets.sheet(picture[None, None], scale=scale))
+        for row, worn in zip(cells.numpy(), _names(appearances), strict=True):
+            for picture, kept in zip(row, _names(structures), strict=True):
+                sheets.save(out / f"{kept}_in_{worn}.png", sheets.sheet(picture[None, None], scale=scale))
         return written(out)
     sheet = sheets.sheet(cells.numpy(), top.numpy(), left.numpy(), border, scale)
     if labels:
@@ -55,6 +58,13 @@ def grid(
         sheet = sheets.labelled(sheet, [p.stem for p in structures], [p.stem for p in appearances], across, down)
     sheets.save(out, sheet)
     return written(out)
+
+
+def _names(photos: Sequence[Path]) -> list[str]:
+    """What pictures of these are called: the photos' names, with their numbers before them where two are alike."""
+    stems = [photo.stem for photo in photos]
+    alike = len({stem.casefold() for stem in stems}) < len(stems)
+    return [f"{number:03d}_{stem}" for number, stem in enumerate(stems)] if alike else stems
 
 
 @app.command

@@ -141,6 +141,8 @@ def calibrate(
         if weights in SHIPPED or not expanded(weights).exists():
             raise UserError(f"{weights}: not a file of yours; --out FILE.safetensors says where to keep the threshold")
         out = weights_file(weights)
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: weights are written as .safetensors")
     model = load(weights, device)
     found = model.calibrate(
         data, layout, far=far, holdout=holdout, reading=Reading(True, cache, on_unreadable), draws=draws, seed=seed

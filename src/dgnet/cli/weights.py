@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from dgnet.cli.common import written
+from dgnet.errors import UserError
 
 app = tyro.extras.SubcommandApp()
 
@@ -25,5 +26,8 @@ def import_weights(
         partial: import what fits, and name what does not
     """
     from dgnet.weights.published import import_published
+
+    if not source:
+        raise UserError("weights import: give the folder of a published run, or its files")
 
     return written(import_published([str(path) for path in source], out, overrides, partial=partial))

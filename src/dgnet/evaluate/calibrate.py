@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from dgnet import console
-from dgnet.errors import UserError
+from dgnet.errors import UserError, at_least
 from dgnet.evaluate.metrics import Ints
 from dgnet.evaluate.pairs import SameIdentity
 from dgnet.evaluate.verification import BINS, Counts, counts
@@ -50,6 +50,8 @@ def calibrate(
     """
     if not 0 < far < 1:
         raise UserError(f"far = {far:g}: a false-accept rate between 0 and 1, such as 0.001, is needed")
+    at_least(1, draws=draws)
+    at_least(0, seed=seed)
     prepared = prepare(feature_set, Comparison(None))
     scores, query, gallery = prepared.scores(), prepared.query, prepared.gallery
     counted = counts(scores, query, gallery)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dgnet.errors import at_least
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RECALL_LEVELS = 101
@@ -140,6 +142,7 @@ def bootstrap(
         >>> bootstrap({"rank1": np.array([1.0, 0.0, 1.0, 1.0])}, draws=1000, seed=0)
         {'rank1': (0.25, 1.0)}
     """
+    at_least(0, draws=draws, seed=seed)
     table = np.stack(list(values.values()), axis=1)  # [Q, K]
     generator = np.random.default_rng(seed)
     queries = len(table)

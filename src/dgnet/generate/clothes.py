@@ -20,7 +20,7 @@ from torch import Tensor
 from dgnet import console
 from dgnet.datasets.folders import images_in
 from dgnet.datasets.records import Split
-from dgnet.errors import UserError
+from dgnet.errors import UserError, at_least
 from dgnet.files import expanded, occupied, replacing
 from dgnet.generate import edit
 from dgnet.images import sheets
@@ -86,6 +86,7 @@ def dressed(net: DGNet, photos: Split, height: int, width: int, *, most: int = M
     All three are the generator's, so that its hand is no difference between them. Of more than `most` photos, so many
     are drawn at random. Raises UserError for photos of fewer than two people.
     """
+    at_least(0, seed=seed)
     rng = np.random.default_rng(seed)
     proper = photos.subset(np.isin(photos.identities, photos.people))
     if len(proper.people) < 2:

@@ -11,7 +11,7 @@ import numpy as np
 
 import dgnet
 from dgnet import console
-from dgnet.errors import UserError
+from dgnet.errors import UserError, at_least
 from dgnet.files import expanded, occupied, write_json
 from dgnet.generate.edit import BATCH, appearance_codes, paint, structure_codes
 from dgnet.images import sheets
@@ -50,6 +50,7 @@ def folder(
         UserError: photos that cannot be read, fewer than two, a folder that holds anything else, or a picture that is
             not a number (weights that are damaged).
     """
+    at_least(0, seed=seed)
     if len(paths) < 2:
         raise UserError(f"{len(paths)} images to generate from: a set of at least 2 is needed")
     out = expanded(out)

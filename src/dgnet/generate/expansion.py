@@ -24,7 +24,7 @@ import dgnet
 from dgnet import console
 from dgnet.datasets.records import Dataset, Split
 from dgnet.datasets.splits import MARKET_FOLDERS
-from dgnet.errors import UserError
+from dgnet.errors import UserError, at_least
 from dgnet.files import expanded, replacing, write_json
 from dgnet.generate.edit import BATCH, appearance_codes, paint, structure_codes
 from dgnet.images.decode import decode, resize
@@ -61,6 +61,7 @@ def plan(photos: Split, per_identity: int, wear: Wear, seed: int) -> list[Pictur
     Of the person come the appearance (wear `own`) or the structure (`others`), each photo as often as any other; the
     rest comes from a photo of someone else, drawn at random. The camera is the structure's, which holds the place.
     """
+    at_least(0, seed=seed)
     rng = np.random.default_rng([seed, 0 if wear == "own" else 1])
     made: list[Picture] = []
     for person in photos.people.tolist():

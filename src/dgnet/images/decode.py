@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dgnet.errors import UserError
 from dgnet.files import content
@@ -65,6 +65,8 @@ def decode_bytes(data: bytes, name: str) -> Pixels:
         raise UserError(_too_large(name)) from error
     except Exception as error:  # a damaged file makes Pillow's readers stumble over anything: KeyError, struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "of no kind that is known" if data else "the file is empty"
         raise UserError(f"{name}: truncated or not an image ({reason})") from error
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageDraw, ImageFont
 
-from dgnet.errors import UserError
+from dgnet.errors import UserError, at_least
 from dgnet.files import replacing
 from dgnet.images.decode import resize
 from dgnet.pixels import Pixels
@@ -48,10 +48,11 @@ def sheet(
 ) -> Pixels:
     """Pictures [R, C, H, W, 3] as one on white; sources `top` [C, H, W, 3] and `left` [R, H, W, 3] on the margin.
 
-    All of it `scale` times as large (bicubic). Raises UserError for a scale that cannot be.
+    All of it `scale` times as large (bicubic). Raises UserError for a scale or a gutter that cannot be.
     """
     if not 1 <= scale <= MOST_SCALE:
         raise UserError(f"scale is {scale}: 1 to {MOST_SCALE} would be right")
+    at_least(0, border=gutter)
     rows, columns, height, width, _ = cells.shape
     height, width, gutter = scale * height, scale * width, scale * gutter
     down = height + 4 * gutter if top is not None else 0
