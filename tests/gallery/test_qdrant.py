@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +60,15 @@ def many(count: int) -> tuple[list[Entry], torch.Tensor]:
 def plain(matches: list[Match]) -> list[Match]:
     """Without the numbers that each store gives its entries."""
     return [replace(match, about={k: v for k, v in match.about.items() if k != "id"}) for match in matches]
+
+
+def test_the_embedded_store_is_closed_before_python_ends(weights: Path, people: Path, tmp_path: Path) -> None:
+    """Left to Python's last moments it complains below what was asked for."""
+    words = ["gallery", "build", str(weights), str(people / "query"), "--store", f"qdrant://{tmp_path}/people"]
+    done = subprocess.run([sys.executable, "-m", "dgnet", *words], capture_output=True, text=True, check=True)
+    assert "entries in qdrant:///" in done.stdout
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_answers_are_those_of_a_gallery_on_disk(tmp_path: Path) -> None:
@@ -146,10 +160,40 @@ def test_the_commands_are_the_same(
     assert "name its folder, or --store" in refused("gallery", "info")
 
 
-@pytest.mark.skipif("QDRANT_SERVER" not in os.environ, reason="QDRANT_SERVER=host:port names no server")
-def test_a_server_answers_as_the_embedded_store_does(tmp_path: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """host:port of a Qdrant server: that of QDRANT_SERVER, or one that is started here, on the loopback."""
+    if named := os.environ.get("QDRANT_SERVER"):
+        yield named
+        return
+    if (program := shutil.which("qdrant")) is None:
+        pytest.skip("QDRANT_SERVER=host:port names no server, and no program `qdrant` is installed")
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        http, grpc = (str(line.getsockname()[1]) for line in (one, other))
+    about = {"SERVICE__HOST": "127.0.0.1", "SERVICE__HTTP_PORT": http, "SERVICE__GRPC_PORT": grpc,
+             "STORAGE__STORAGE_PATH": str(tmp_path / "storage"), "TELEMETRY_DISABLED": "true",
+             "STORAGE__SNAPSHOTS_PATH": str(tmp_path / "snapshots")}  # fmt: skip
+    told = os.environ | {f"QDRANT__{key}": value for key, value in about.items()}
+    started = subprocess.Popen([program], cwd=tmp_path, env=told)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                QdrantGallery.begun(f"qdrant://127.0.0.1:{http}/nothing")
+                break
+            except UserError:
+                assert started.poll() is None, "the server ended at once"
+                assert time.monotonic() < end, "the server does not answer"
+                time.sleep(0.2)
+        yield f"127.0.0.1:{http}"
+    finally:
+        started.terminate()
+        started.wait(timeout=30)
+
+
+def test_a_server_answers_as_the_embedded_store_does(server: str, tmp_path: Path) -> None:
     name = f"dgnet_test_{os.getpid()}"
-    there = QdrantGallery.create(f"qdrant://{os.environ['QDRANT_SERVER']}/{name}", **MAKER)
+    there = QdrantGallery.create(f"qdrant://{server}/{name}", **MAKER)
     try:
         here = Gallery.create(tmp_path / "g", **MAKER)
         entries, features = many(300)
