@@ -36,6 +36,14 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file: no for a name that no file can have, which `Path.is_file` may raise at."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, which becomes `path` once it is safely on disk; on failure, nothing stays.

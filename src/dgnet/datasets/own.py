@@ -26,7 +26,7 @@ from dgnet.datasets.folders import (
 from dgnet.datasets.names import number_cameras, number_people, one_spelling
 from dgnet.datasets.records import Dataset, Split, first_of_each
 from dgnet.errors import UserError, nearest
-from dgnet.files import expanded
+from dgnet.files import expanded, is_file
 from dgnet.labels import NOTHING, meaning
 
 # folder names of the splits; "test" alone is divided into query and gallery
@@ -244,7 +244,7 @@ def _file_of(table: Path, said: str, where: str) -> Path:
     if os.name != "nt" and re.match(r"[a-zA-Z]:[\\/]", said):
         raise UserError(f"{where}: {said} lies on a drive of Windows; write where it is on this machine")
     path = table.parent / expanded(said)
-    return path if "\\" not in said or _is_file(path) else table.parent / said.replace("\\", "/")
+    return path if "\\" not in said or is_file(path) else table.parent / said.replace("\\", "/")
 
 
 def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str) -> None:
@@ -263,13 +263,6 @@ def _add(parts: dict[str, Rows], path: Path, row: Mapping[str, str], where: str)
             rows.columns.setdefault(name, []).append(value)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
 def _instead_of(folder: Path, path: Path) -> str:
     """What there is in place of a file below `folder` that is missing, for the end of a sentence."""
     try:
@@ -282,7 +275,7 @@ def _instead_of(folder: Path, path: Path) -> str:
 
 
 def _all_there(file: Path, paths: list[Path]) -> None:
-    absent = [path for path in paths if not _is_file(path)]
+    absent = [path for path in paths if not is_file(path)]
     if not absent:
         return
     there = _instead_of(file.parent, absent[0])

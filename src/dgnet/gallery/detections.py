@@ -12,7 +12,7 @@ from typing import Any
 from dgnet.datasets.folders import existing_folder, images_in
 from dgnet.datasets.tables import Table, read_table, text_of
 from dgnet.errors import UserError, nearest
-from dgnet.files import expanded
+from dgnet.files import expanded, is_file
 from dgnet.gallery.entries import Entry, moment, spelt, whole
 from dgnet.images.pieces import Piece
 
@@ -84,7 +84,7 @@ def _entry(where: str, row: Mapping[str, str], named: Mapping[str, str], find: A
         except ValueError:
             corners.append(math.nan)
         if not math.isfinite(corners[-1]):
-            raise UserError(f"{where}: {named[corner]} is {row[named[corner]]!r}; pixels are needed")
+            raise UserError(f"{where}: {named[corner]} is {row[named[corner]][:80]!r}; pixels are needed")
     x1, y1, x2, y2 = corners
     if not (x2 > x1 and y2 > y1):
         raise UserError(f"{where}: x1, y1, x2, y2 = {x1:g}, {y1:g}, {x2:g}, {y2:g}; x2 > x1 and y2 > y1 are needed")
@@ -127,8 +127,8 @@ def _image_finder(table: Path, frames: Path | None) -> Any:
 
     def find(where: str, word: str) -> Path:
         path = base / expanded(word) if word else base
-        if not path.is_file():
-            raise UserError(f"{where}: image {word!r} is not in {base}; --frames names another folder")
+        if not is_file(path):
+            raise UserError(f"{where}: image {word[:80]!r} is not in {base}; --frames names another folder")
         return path
 
     return find
@@ -147,12 +147,12 @@ def _frame_finder(table: Path, frames: Path | None) -> Any:
             raise UserError(f"{frames}: {other.name} and {path.name} both end in {digits[-1]}: which is that frame?")
 
     def find(where: str, word: str) -> Path:
-        number = re.fullmatch(r"(\d+)(?:\.0*)?", word)
+        number = re.fullmatch(r"(\d{1,18})(?:\.0*)?", word)
         path = numbered.get(int(number[1])) if number else None
         if path is None:
-            near = nearest(word, map(str, numbered))
+            near = nearest(word[:80], map(str, numbered))
             hint = f"; the nearest is {near}" if near else ""
-            raise UserError(f"{where}: no image in {frames} ends in the frame number {word!r}{hint}")
+            raise UserError(f"{where}: no image in {frames} ends in the frame number {word[:80]!r}{hint}")
         return path
 
     return find
@@ -165,7 +165,8 @@ def _json_lines(table: Path) -> Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+            json.dumps(row, ensure_ascii=False).encode()  # raises for half a letter, which no file could keep
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{table}, line {number}: no JSON ({error}); an object a line is needed") from error
         if not isinstance(row, dict):
             raise UserError(f"{table}, line {number}: {type(row).__name__}, not an object with image, x1, y1, x2, y2")
