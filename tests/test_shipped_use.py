@@ -126,3 +126,6 @@ def test_the_fingerprint_is_that_of_the_weights_as_they_are(query: list[str]) ->
         model.same(query[0], query[0])
     weights.detach().div_(2)
     assert model.fingerprint == before
+    weights.data.add_(0.01)  # which no counter of torch's sees
+    assert model.fingerprint != before
+    assert model.card().threshold is None

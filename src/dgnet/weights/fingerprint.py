@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+import torch
 from torch import nn
 
 from dgnet.config import Config
@@ -45,10 +46,12 @@ def _take_in(digest: Any, net: nn.Module) -> None:
             digest.update(plain.numpy().data)
 
 
-def state(net: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Another value where weights have been changed, replaced or moved since: quick, unlike `fingerprint`.
+def state(net: nn.Module) -> tuple[tuple[int, int, float], ...]:
+    """Another value where weights that embed have been changed, replaced or moved since: quick, unlike `fingerprint`.
 
-    Where a tensor lies, and how often it was written to. Writing through `.data` escapes it, as it does autograd.
+    Of each tensor where it lies, how often it was written to, and its sum: writing through `.data` is not counted.
     """
-    tensors = (*net.parameters(), *net.buffers())
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+    seen = net.appearance if isinstance(net, DGNet) else net
+    tensors = (*seen.parameters(), *seen.buffers())
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version, float(t.detach().sum(dtype=torch.float64)))
+                 for t in tensors)  # fmt: skip
