@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 import tomllib
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import dgnet
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -45,6 +49,30 @@ def test_every_module_on_the_pages_of_the_api_is_there_once() -> None:
     assert len(set(named)) == len(named)
     for name in named:
         assert importlib.import_module(name).__doc__, name
+
+
+def of_dgnet(hint: object) -> Iterator[type]:
+    """The classes of dgnet in an annotation: `Results` in `Sequence[Results] | None`."""
+    if inspect.isclass(hint) and hint.__module__.startswith("dgnet"):
+        yield hint
+    for inner in typing.get_args(hint):
+        yield from of_dgnet(inner)
+
+
+def test_what_a_model_takes_and_gives_has_a_page() -> None:
+    """As do the modules that its docstrings send to, and those of the face."""
+    shown = {name for page in API for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)}
+    methods = [value for name, value in inspect.getmembers(dgnet.Model, inspect.isfunction) if name[0] != "_"]
+    types = {kind for method in methods for hint in typing.get_type_hints(method).values() for kind in of_dgnet(hint)}
+    sent = {
+        name.rpartition(".")[0]
+        for method in methods
+        for name in re.findall(r"`(dgnet(?:\.\w+){2,})`", method.__doc__ or "")
+    }
+    face = {getattr(dgnet, name).__module__ for name in dgnet.__all__ if name != "__version__"}
+    assert len(types) > 5
+    assert len(sent) > 2
+    assert {kind.__module__ for kind in types} | sent | face <= shown
 
 
 def cells(path: Path, kind: str) -> list[dict[str, Any]]:
