@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dgnet.errors import UserError
+from dgnet.export import session
+from dgnet.files import replacing
 from dgnet.gallery.detections import of_detections
+from dgnet.generate import fidelity
 from dgnet.study.plan import read_study
 from dgnet.train.logs import read as read_log
 
@@ -116,3 +120,36 @@ def test_the_whole_file_is_read(tmp_path: Path, name: str) -> None:
         Image.new("RGB", (32, 64)).save(tmp_path / f"f{number}.png")
     (tmp_path / name).write_text(READERS[name][0])
     READERS[name][1](tmp_path / name)
+
+
+ABOUT = {
+    "part": "embedding", "inputs": ["x"], "output": "y", "height": 64, "width": 32, "normalise": False, "flip": True,
+    "precision": "float32", "tracker": "", "model": "a", "weights": "b", "version": "0.2.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[" * 100_000, "{", "[]", "3", "{}", *[json.dumps({"format": 1, **ABOUT, key: None}) for key in ABOUT],
+     json.dumps({"format": "1", **ABOUT}), json.dumps({"format": 1, **ABOUT, "height": "64"})],
+)  # fmt: skip
+def test_what_a_file_says_of_itself_is_checked(said: str) -> None:
+    with pytest.raises(UserError, match=r"a\.onnx: its description by dgnet is damaged"):
+        session._about(Path("a.onnx"), said)
+    assert session._about(Path("a.onnx"), json.dumps({"format": 1, **ABOUT})).height == 64
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "3"])
+def test_notes_beside_pictures_may_be_anything(tmp_path: Path, text: str) -> None:
+    (tmp_path / fidelity.RECIPE).write_text(text)
+    with pytest.raises(UserError, match=tmp_path.name):
+        fidelity.read_benchmark(tmp_path)
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*report\.html'"),
+        replacing(tmp_path / "report.html"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

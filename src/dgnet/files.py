@@ -69,6 +69,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(target)
+    except OSError as error:
+        if error.filename is None:  # a full disk is told of no file
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -155,8 +155,12 @@ def _about(path: Path, said: str | None) -> About:
         read = json.loads(said)
         if read["format"] > FORMAT:
             raise UserError(f"{path}: exported by a newer dgnet ({read['version']}): update dgnet")
-        return About(**read)
+        about = About(**read)
+        for name, kind in get_type_hints(About).items():
+            if not isinstance(getattr(about, name), get_origin(kind) or kind):
+                raise TypeError(f"{name} is {getattr(about, name)!r}")
+        return about
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: its description by dgnet is damaged ({error})") from error

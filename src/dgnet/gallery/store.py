@@ -122,7 +122,7 @@ class Store:
             if read["format"] > FORMAT:
                 raise UserError(f"{self.folder}: made by dgnet {read['written_by']}, a newer one: update dgnet")
             return About(**read)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f"{self.table}: its description is damaged ({error}); build the gallery again") from error
 
     def create(self, about: About) -> None:

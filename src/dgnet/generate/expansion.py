@@ -216,7 +216,7 @@ def _claim(out: Path, about: dict[str, Any], left_out: set[str]) -> None:
         try:
             begun = json.loads(note.read_text(encoding="utf-8"))
             differs = next((key for key, value in about.items() if begun[key] != value), None)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{out}: not empty, and no data set that dgnet began; give a new folder") from error
         if differs:
             raise UserError(

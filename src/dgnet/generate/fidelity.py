@@ -121,7 +121,7 @@ def read_benchmark(folder: Path) -> Benchmark:
     try:
         with (folder / TABLE).open(encoding="utf-8", newline="") as lines:
             factor_of = {row["name"]: row["factor"] for row in csv.DictReader(lines)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / TABLE}: cannot be read ({error}); write the benchmark again") from error
     if len(factor_of) != recipe["pairs"] or not set(factor_of.values()) <= set(FACTORS):
         raise UserError(f"{folder / TABLE}: not the table of {recipe['pairs']} pairs; write the benchmark again")
@@ -212,7 +212,7 @@ def _recipe(folder: Path) -> dict[str, int]:
         return {key: int(read[key]) for key in ("renderer", "pairs", "seed", "height", "width")}
     except FileNotFoundError as error:
         raise UserError(f"{folder}: no benchmark of swaps; `dgnet score --truth {folder}` writes one") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / RECIPE}: damaged ({error}); write the benchmark again in a new folder") from error
 
 

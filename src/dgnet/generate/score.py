@@ -165,7 +165,7 @@ def _provenance(folder: Path) -> dict[str, Source]:
             for file, worn, kept, person in rows:
                 made[file] = Source(Path(worn), Path(kept), int(person) if labelled_by_clothes else None)
         return made
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{folder}: its provenance is damaged ({type(error).__name__}: {error}); remove it to go on"
         ) from error

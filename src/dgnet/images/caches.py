@@ -118,5 +118,5 @@ def _cache(file: Path) -> Cache:
         paths = [Path(path) for path in about["paths"]]
         now = name_of(paths, about["height"], about["width"])
         return Cache(file, size, len(paths), os.path.commonpath([path.parent for path in paths]), now == file.name)
-    except (OSError, ValueError, KeyError, TypeError):  # of version 0.1.0, or damaged
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of version 0.1.0, or damaged
         return Cache(file, size, 0, "", False)

@@ -97,7 +97,7 @@ def load(path: Path) -> Tree:
         return tree
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such checkpoint") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a whole checkpoint of dgnet ({error})") from error
 
 
