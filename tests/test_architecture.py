@@ -13,7 +13,8 @@ import dgnet
 
 PACKAGE = Path(dgnet.__file__).parent
 LAYERS = [
-    {"dgnet", "errors", "console", "config", "files", "device", "processes", "labels", "pixels", "logline", "yamltext"},
+    {"dgnet", "errors", "console", "files", "device", "processes", "labels", "pixels", "logline", "yamltext"},
+    {"config"},
     {"models", "losses", "images", "drawn"},
     {"datasets", "weights", "retrieval", "report"},
     {"evaluate", "generate", "gallery"},
