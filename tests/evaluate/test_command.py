@@ -68,6 +68,13 @@ def test_what_is_no_archive_of_arrays_is_told_without_advice_to_unpickle_it(
     assert "pickle" not in err
 
 
+def test_features_that_are_zero_throughout_are_told(run: Run, tmp_path: Path) -> None:
+    features_file(tmp_path / "f.npz", query_features=np.array([[0.0, 0, 0, 0], [1, 0, 0, 0]]))
+    code, _, err = run("evaluate", "--features", "f.npz")
+    assert code == 0
+    assert err == "warning: f.npz: query: 1 of 2 features are zero throughout, and are like nothing"
+
+
 def test_two_ids_that_are_one_number_are_asked_about(run: Run, tmp_path: Path) -> None:
     features_file(tmp_path / "f.npz", query_ids=np.array(["1e3", "2"]), gallery_ids=np.array(["1000", "2", "3", "2"]))
     code, _, err = run("evaluate", "--features", "f.npz")

@@ -175,9 +175,10 @@ def load_features(path: Path, *, changed_clothes: bool = False) -> FeatureSet:
 
     `multi_query_` arrays are read where present. Cameras may be missing (then unknown, -1). Identities and cameras are
     whole numbers, or words: a word `junk` is -1, `distractor` 0, an empty camera unknown; numbers are compared as
-    numbers, however they are written. Nothing is unpickled. Says so where an array is not used, or cameras are known of
-    one side alone. With `changed_clothes`, `query_clothes` and `gallery_clothes` are read, too, and photos of a
-    person in the query's clothes do not count. Raises UserError naming file and array.
+    numbers, however they are written. Nothing is unpickled. Says so where an array is not used, features are
+    zero throughout, or cameras are known of one side alone. With `changed_clothes`, `query_clothes` and
+    `gallery_clothes` are read, too, and photos of a person in the query's clothes do not count.
+    Raises UserError naming file and array.
     """
     path = expanded(path)
     arrays = _arrays_of(path, changed_clothes)
@@ -212,6 +213,9 @@ def load_features(path: Path, *, changed_clothes: bool = False) -> FeatureSet:
             raise UserError(f"{path}: {name}: {error}") from error
 
     read = {name: part(name) for name in parts}
+    for name, given in read.items():
+        if blank := int((given.tensor() == 0).all(1).sum()):
+            console.warn(f"{path}: {name}: {blank} of {len(given)} features are zero throughout, and are like nothing")
     try:
         return FeatureSet(read["query"], read["gallery"], read.get("multi_query"), words)
     except UserError as error:
