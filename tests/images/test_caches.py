@@ -198,11 +198,18 @@ def test_the_memory_that_is_free_is_some_of_the_machine_s() -> None:
 
 
 def test_every_module_imports_without_what_only_unix_has() -> None:
-    """As on Windows: `fcntl` and its like are not there."""
+    """As on Windows: `fcntl` and its like are not there, nor forks, users and most signals."""
     script = """
 import importlib, json, pkgutil, sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "posix_ipc", "syslog"):
     sys.modules[name] = None
+import os, signal, torch  # which has its own ways on other systems
+for module, absent in (
+    (os, "fork getuid geteuid getgid uname killpg setsid sched_getaffinity O_DIRECTORY O_NOFOLLOW mkfifo"),
+    (signal, "SIGHUP SIGKILL SIGALRM SIGUSR1 SIGQUIT SIGPIPE alarm pthread_kill pthread_sigmask"),
+):
+    for name in absent.split():
+        delattr(module, name)
 import dgnet
 names = [found.name for found in pkgutil.walk_packages(dgnet.__path__, "dgnet.") if found.name != "dgnet.__main__"]
 for name in names:

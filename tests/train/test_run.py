@@ -7,7 +7,9 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -473,6 +475,53 @@ def test_a_line_that_is_none_is_told(tmp_path: Path, line: str, says: str) -> No
     with pytest.raises(UserError) as told:
         logs.read(tmp_path / "log.jsonl")
     assert f"line 2: {says}" in str(told.value)
+
+
+class Board:
+    """In the place of TensorBoard's writer, whose calls it has: keeps what is plotted."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.purge_step = folder, purge_step
+        self.plotted: list[tuple[str, float, int]] = []
+        self.shown = 0
+        BOARDS.append(self)
+
+    def add_scalar(self, name: str, number: float, iteration: int) -> None:
+        self.plotted.append((name, number, iteration))
+
+    def flush(self) -> None:
+        self.shown = len(self.plotted)
+
+
+BOARDS: list[Board] = []
+
+
+def test_tensorboard_is_given_every_number_of_the_log(
+    people: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Board  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    BOARDS.clear()
+    run = tmp_path / "run"
+    joint(people, run, [teacher], ["train.iterations=2", "train.tensorboard=true", "train.log_every=1"])
+    (board,) = BOARDS
+    assert (Path(board.folder), board.purge_step) == (run / "tensorboard", 1)
+    written = list(logs.read(run / "log.jsonl"))
+    assert len(written) == 2
+    assert board.plotted == [(name, n, line["iteration"]) for line in written for name, n in logs.numbers(line).items()]
+    assert board.shown == len(board.plotted)
+    assert {"total", "terms/image"} <= {name for name, _, _ in board.plotted}
+
+
+def test_without_tensorboard_a_run_that_wants_it_writes_nothing(
+    people: Dataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"train\.tensorboard is on.*pip install dgnet\[log\]"):
+        joint(people, run, [teacher], ["train.iterations=2", "train.tensorboard=true"])
+    assert not (run / "log.jsonl").exists()
 
 
 def test_tensorboard_shows_the_same_numbers(people: Dataset, teacher: Path, tmp_path: Path) -> None:
