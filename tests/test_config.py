@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,13 +129,20 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert configuration.load(file) == Config()
 
 
-def test_every_field_is_explained() -> None:
-    """The text that `--help` and the documentation show."""
-    for group in (Config, *(type(getattr(Config(), name)) for name in yaml.safe_load(configuration.to_yaml(Config())))):
-        fields = group.__pydantic_fields__
-        assert all(
-            field.description or field.annotation.__module__.startswith("dgnet.config.") for field in fields.values()
-        ), group
+def groups_in(group: Any) -> Iterator[Any]:
+    yield group
+    for name in type(group).__pydantic_fields__:
+        if is_dataclass(inner := getattr(group, name)):
+            yield from groups_in(inner)
+
+
+def test_every_field_and_every_group_is_explained() -> None:
+    """The text that `--explain` and the documentation show."""
+    groups = list(groups_in(Config()))
+    assert len(groups) > 10
+    for group in groups:
+        bare = [name for name, field in type(group).__pydantic_fields__.items() if not field.description]
+        assert not bare, f"{type(group).__name__}: {bare}"
 
 
 # What is meant for text is text

@@ -124,6 +124,10 @@ class Model:
     """The networks."""
 
     structure: Structure = Structure()
+    """E_s, the structure encoder."""
     decoder: Decoder = Decoder()
+    """G, which paints."""
     discriminator: Discriminator = Discriminator()
+    """D, which judges what is painted."""
     appearance: Appearance = Appearance()
+    """E_a, the appearance encoder, which also recognises."""

@@ -41,11 +41,17 @@ class Config:
     """A whole run."""
 
     data: Data = Data()
+    """The photos."""
     model: Model = Model()
+    """The networks of DG-Net."""
     loss: Loss = Loss()
+    """What DG-Net learns from."""
     train: Train = Train()
+    """The joint training."""
     teacher: TeacherTraining = TeacherTraining()
+    """A baseline and its training."""
     evaluate: Evaluate = Evaluate()
+    """The test."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
