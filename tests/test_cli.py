@@ -69,6 +69,21 @@ def photos(people: Path) -> list[Path]:
 # Every command at work
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("search", "MODEL PHOTO"), ("same", "MODEL PHOTO PHOTO"), ("embed", "MODEL"), ("calibrate", "MODEL"),
+        ("export", "MODEL"), ("serve", "MODEL"), ("generate swap", "MODEL OUT"), ("generate grid", "MODEL OUT"),
+        ("generate interpolate", "MODEL OUT"), ("generate folder", "MODEL OUT"), ("generate dataset", "MODEL OUT"),
+        ("train teacher", "RUN"), ("train joint", "RUN"),
+    ],
+)  # fmt: skip
+def test_help_says_what_comes_first(run: Run, command: str, usage: str) -> None:
+    """And not `PATH PATH`, whose order is anybody's guess."""
+    first = run(*command.split(), "--help").out.split("\n\n")[0]
+    assert f"] {usage}" in " ".join(first.split()), first
+
+
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"dgnet {__version__}\n", "")
     for words in ((), ("--help",), ("train", "joint", "--help")):

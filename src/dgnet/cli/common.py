@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
 
 from dgnet import console
 from dgnet.errors import UserError
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from dgnet.retrieval.matches import Match
 
 INTERRUPTED = 130  # exit code of a run that was asked to stop
+
+# What stands first in a command, as its help calls it.
+Weights = Annotated[Positional[Path], arg(metavar="MODEL")]
+Out = Annotated[Positional[Path], arg(metavar="OUT")]
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+Photo = Annotated[Positional[Path], arg(metavar="PHOTO")]
 
 
 def written(path: Path) -> int:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
 
-from dgnet.cli.common import written
+from dgnet.cli.common import Weights, written
 
 
 def export(
-    weights: Positional[Path],
+    weights: Weights,
     to: Literal["onnx", "torch"] = "onnx",
     out: Path | None = None,
     part: Literal["embedding", "appearance", "structure", "generator"] = "embedding",

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from tyro.conf import Positional
 
-from dgnet.cli.common import refuse, written
+from dgnet.cli.common import Out, Weights, refuse, written
 from dgnet.errors import UserError
 
 app = tyro.extras.SubcommandApp()
@@ -19,7 +18,7 @@ app = tyro.extras.SubcommandApp()
 
 @app.command
 def grid(
-    weights: Positional[Path], out: Positional[Path], structures: tuple[Path, ...], appearances: tuple[Path, ...],
+    weights: Weights, out: Out, structures: tuple[Path, ...], appearances: tuple[Path, ...],
     scale: int = 1, border: int = 2, labels: bool = False, device: str = "auto",
 ) -> int:  # fmt: skip
     """Everyone in everyone's clothes: columns are structures, rows are appearances.
@@ -69,7 +68,7 @@ def _names(photos: Sequence[Path]) -> list[str]:
 
 @app.command
 def swap(
-    weights: Positional[Path], out: Positional[Path], images: tuple[Path, ...], scale: int = 1, border: int = 2,
+    weights: Weights, out: Out, images: tuple[Path, ...], scale: int = 1, border: int = 2,
     device: str = "auto",
 ) -> int:  # fmt: skip
     """Pairs of people exchange their clothes: two photos, then both generated, a row a pair.
@@ -101,7 +100,7 @@ def swap(
 
 @app.command
 def interpolate(
-    weights: Positional[Path], out: Positional[Path], start: Path, end: Path, of: Literal["appearance", "structure"],
+    weights: Weights, out: Out, start: Path, end: Path, of: Literal["appearance", "structure"],
     fixed: Path | None = None, steps: int = 11, path: Literal["linear", "spherical"] = "linear", scale: int = 1,
     device: str = "auto",
 ) -> int:  # fmt: skip
@@ -138,7 +137,7 @@ def interpolate(
 
 @app.command
 def folder(
-    weights: Positional[Path], out: Positional[Path], images: Path, seed: int = 0,
+    weights: Weights, out: Out, images: Path, seed: int = 0,
     suffix: Literal[".png", ".jpg"] = ".png", on_unreadable: Literal["error", "skip"] = "error",
     device: str = "auto",
 ) -> int:  # fmt: skip
@@ -161,7 +160,7 @@ def folder(
 
 @app.command
 def dataset(
-    weights: Positional[Path], out: Positional[Path], data: Path | None = None, layout: str = "auto",
+    weights: Weights, out: Out, data: Path | None = None, layout: str = "auto",
     per_identity: int = 10, wear: Literal["own", "others"] = "own", with_real: bool = False, shard: str | None = None,
     provenance: Literal["csv", "parquet"] = "csv", seed: int = 0, on_unreadable: Literal["error", "skip"] = "error",
     device: str = "auto",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from dgnet.cli.common import written
+from dgnet.cli.common import Weights, written
 
 
 def report(runs: Positional[tuple[Path, ...]], out: Path | None = None, device: str = "auto") -> int:
@@ -23,7 +23,7 @@ def report(runs: Positional[tuple[Path, ...]], out: Path | None = None, device: 
 
 
 def serve(
-    weights: Positional[Path],
+    weights: Weights,
     gallery: str | None = None,
     images: tuple[Path, ...] = (),
     host: str = "127.0.0.1",

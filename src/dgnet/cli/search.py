@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from dgnet import console
-from dgnet.cli.common import tell_matches, written
+from dgnet.cli.common import Photo, Weights, tell_matches, written
 from dgnet.errors import UserError
 
 
 def embed(
-    weights: Positional[Path],
+    weights: Weights,
     images: Positional[tuple[Path, ...]],
     out: Path,
     on_unreadable: Literal["error", "skip"] = "error",
@@ -52,8 +52,8 @@ def embed(
 
 
 def search(
-    weights: Positional[Path],
-    query: Positional[Path],
+    weights: Weights,
+    query: Photo,
     where: Positional[tuple[Path, ...]],
     also: tuple[Path, ...] = (),
     top: int = 10,
@@ -87,7 +87,7 @@ def search(
     return tell_matches(matches, [query, *also], model, json, sheet)
 
 
-def same(weights: Positional[Path], a: Positional[Path], b: Positional[Path], device: str = "auto") -> int:
+def same(weights: Weights, a: Photo, b: Photo, device: str = "auto") -> int:
     """Whether two photos show one person: yes, no or unsure, with their likeness.
 
     Args:
@@ -103,7 +103,7 @@ def same(weights: Positional[Path], a: Positional[Path], b: Positional[Path], de
 
 
 def calibrate(
-    weights: Positional[str],
+    weights: Annotated[Positional[str], arg(metavar="MODEL")],
     data: Path | None = None,
     layout: str = "auto",
     holdout: float | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction
 
-from dgnet.cli.common import INTERRUPTED, written
+from dgnet.cli.common import INTERRUPTED, Run, written
 from dgnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ app = tyro.extras.SubcommandApp()
 
 @app.command
 def teacher(
-    run: Positional[Path],
+    run: Run,
     overrides: Positional[tuple[str, ...]] = (),
     config: str | None = None,
     resume: Literal["no", "yes", "auto"] = "no",
@@ -40,7 +40,7 @@ def teacher(
 
 @app.command
 def baseline(
-    run: Positional[Path],
+    run: Run,
     overrides: Positional[tuple[str, ...]] = (),
     config: str | None = None,
     resume: Literal["no", "yes", "auto"] = "no",
@@ -80,7 +80,7 @@ def _train_baseline(
 
 @app.command
 def joint(
-    run: Positional[Path],
+    run: Run,
     overrides: Positional[tuple[str, ...]] = (),
     teacher: UseAppendAction[tuple[Path, ...]] = (),
     config: str | None = None,
