@@ -199,6 +199,11 @@ def find(name: str) -> Any:
     raise ImportError(name)
 
 
+def test_every_preset_is_named_where_presets_are_explained() -> None:
+    named = re.findall(r"`([\w-]+)`", (ROOT / "docs" / "getting-started.md").read_text().split("## Configuration")[1])
+    assert set(config.presets()) <= set(named)
+
+
 def test_extras_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra for document in DOCUMENTS for extra in re.findall(r"(?:\.|dgnet)\[(\w+)\]", document.read_text())}
