@@ -220,6 +220,20 @@ def test_an_unreadable_photo_can_be_passed_over(run: Run, model: Path, tmp_path:
     assert (tmp_path / "mine").is_dir()
 
 
+def test_images_for_multi_query_evaluation_are_seen_only_for_it(run: Run, model: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    synthesize(people, identities=8, test_identities=3, images_per_camera=2, height=32, width=16, seed=1)
+    damaged = next((people / "gt_bbox").glob("*.jpg"))
+    damaged.write_bytes(b"")
+    code, out, _ = run("evaluate", model, "--data", people)
+    assert code == 0
+    assert "mAP" in out
+    for asked in (["--multi-query", "mean"], ["--save-features", "f.npz"]):
+        code, _, err = run("evaluate", model, "--data", people, *asked)
+        assert code == 2
+        assert damaged.name in err
+
+
 def test_every_alpha_is_in_the_json(run: Run, model: Path, tmp_path: Path) -> None:
     run("evaluate", model, "--json", "all.json", "--alphas", "0.5", "2", "-1")
     read = json.loads((tmp_path / "all.json").read_text())

@@ -44,6 +44,8 @@ class Reading:
     """On how many typical structures a photo's appearance is painted, whose features are added to its own."""
     changed_clothes: bool = False
     """Whether photos of the query's person in the query's clothes are left out, as the column `clothes` has them."""
+    multi_query: bool = False
+    """Whether the images for multi-query evaluation are seen, too, of which there can be as many as in the gallery."""
     shared: bool = False
     """Whether the processes of torchrun share the photos; all of them must ask, and the first gets the answer."""
 
@@ -83,10 +85,12 @@ def evaluate_network(
     """
     if alphas and not has_halves(net):
         raise UserError(f"--alphas {list(alphas)}: features of this network have no fine-grained half to be weighed")
+    if save_features is not None or options.get("multi_query") is not None:
+        reading = replace(reading, multi_query=True)
     found = _features(net, config, dataset, device, reading)
     if found is None:
         return []
-    tested = [split for split in (dataset.query, dataset.gallery, dataset.multi_query) if split is not None]
+    tested = [dataset.query, dataset.gallery, _multi_query(dataset, reading)]
     unread = sum(map(len, tested)) - sum(len(part) for _, part in found.parts())
     if save_features is not None:
         feature_sets.save_features(found, save_features)
@@ -111,7 +115,7 @@ def evaluate_network(
 def features(
     net: DGNet | Baseline, config: Config, dataset: Dataset, device: torch.device, reading: Reading = PLAIN
 ) -> FeatureSet:
-    """Features of query, gallery and any multi-query images, which no process shares with another.
+    """Features of query, gallery and, if so read, multi-query images, which no process shares with another.
 
     Raises `UserError` if query or gallery is missing.
     """
@@ -129,7 +133,8 @@ def _features(
     seen_by = centralised(net, reading.centralise)
     data, batch = config.data, config.evaluate.batch
 
-    worn = _clothes(dataset) if reading.changed_clothes else {}
+    several = _multi_query(dataset, reading)
+    worn = _clothes(dataset, several) if reading.changed_clothes else {}
 
     def seen(split: Split) -> Features:
         if not len(split):
@@ -146,16 +151,15 @@ def _features(
         mine = split.subset(range(len(split))[processes.share(len(split), batch)])
         return joined(processes.together(lambda: seen(mine)))
 
-    many = dataset.multi_query
-    query, gallery, multi_query = of(dataset.query), of(dataset.gallery), of(many) if many is not None else joined([])
+    query, gallery, multi_query = of(dataset.query), of(dataset.gallery), of(several)
     if reading.shared and processes.rank():
         return None
     return FeatureSet(query, gallery, multi_query if len(multi_query) else None, dataset.words("camera"))
 
 
-def _clothes(dataset: Dataset) -> dict[str, int]:
+def _clothes(dataset: Dataset, several: Split) -> dict[str, int]:
     """A number for each word of the column `clothes`. Raises UserError where query or gallery has no such column."""
-    tested = [split for split in (dataset.query, dataset.gallery, dataset.multi_query) if split]
+    tested = [split for split in (dataset.query, dataset.gallery, several) if split]
     if any("clothes" not in split.columns for split in tested):
         raise UserError(
             f"--changed-clothes: {dataset.name} at {dataset.root} does not say who wears what: LTCC, PRCC and "
@@ -163,6 +167,11 @@ def _clothes(dataset: Dataset) -> dict[str, int]:
         )
     words = sorted({meaning(word) for split in tested for word in split.columns["clothes"].tolist()})
     return {word: UNKNOWN_CLOTHES if word.casefold() in ("", *NOTHING) else number for number, word in enumerate(words)}
+
+
+def _multi_query(dataset: Dataset, reading: Reading) -> Split:
+    """The images for multi-query evaluation that are to be seen."""
+    return dataset.multi_query if reading.multi_query and dataset.multi_query is not None else Split()
 
 
 def as_embedded(found: FeatureSet, alpha: float | None) -> FeatureSet:
