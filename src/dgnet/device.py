@@ -1,4 +1,4 @@
-"""The machine that a run is on: which device it computes on, and a setting of memory that a CPU gains from."""
+"""The machine that a run is on: which device it computes on, how precisely, and a setting of memory for a CPU."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def keep_freed() -> bool:
         return bool(libc.mallopt(_MMAP_THRESHOLD, _GIGABYTE) and libc.mallopt(_TRIM_THRESHOLD, _GIGABYTE))
     except (OSError, AttributeError):
         return False
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float32 if it is in half precision; float32 and float64 as they are."""
+    return x.float() if x.is_floating_point() and x.element_size() == 2 else x
 
 
 @contextmanager

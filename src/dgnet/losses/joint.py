@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgnet.config import GAN, TeacherStyle
+from dgnet.device import full_precision
 
 
 def both_halves(per_image: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ def l1(u: Tensor, v: Tensor) -> Tensor:
         >>> l1(torch.tensor([[1.0, 4.0], [0.0, 0.0]]), torch.tensor([[2.0, 2.0], [0.0, 0.0]]))  # (1 + 2) / 2
         tensor([1.5000, 0.0000])
     """
-    return (_wide(u) - _wide(v)).abs().flatten(1).mean(1)
+    return (full_precision(u) - full_precision(v)).abs().flatten(1).mean(1)
 
 
 def identity(logits: Tensor, y: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def identity(logits: Tensor, y: Tensor) -> Tensor:
         >>> identity(p.log(), torch.tensor([1]))  # -log 0.25
         tensor([1.3863])
     """
-    return F.cross_entropy(_wide(logits), y, reduction="none")
+    return F.cross_entropy(full_precision(logits), y, reduction="none")
 
 
 def primary(logits: Tensor, soft_labels: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def primary(logits: Tensor, soft_labels: Tensor) -> Tensor:
         >>> primary(p.log(), q)  # 0.75 log 1.5 + 0.25 log 0.5
         tensor([0.1308])
     """
-    return F.kl_div(_wide(logits).log_softmax(1), _wide(soft_labels), reduction="none").sum(1)
+    return F.kl_div(full_precision(logits).log_softmax(1), full_precision(soft_labels), reduction="none").sum(1)
 
 
 def teacher_labels(style: TeacherStyle, prediction: Tensor, y_appearance: Tensor, y_structure: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def teacher_labels(style: TeacherStyle, prediction: Tensor, y_appearance: Tensor
         >>> teacher_labels("two_labels", seen, clothes, pose)  # 0.3 and 0.1, to sum 1
         tensor([[0.0000, 0.7500, 0.2500]])
     """
-    prediction, classes = _wide(prediction), prediction.shape[1]
+    prediction, classes = full_precision(prediction), prediction.shape[1]
     appearance = F.one_hot(y_appearance, classes).to(prediction.dtype)
     match style:
         case "soft":
@@ -110,7 +111,7 @@ def discriminator(kind: GAN, fake: Sequence[Tensor], real: Sequence[Tensor]) -> 
         >>> discriminator("wgan", [score.flatten() for score in fake], [score.flatten() for score in real])
         tensor([-0.9990,  0.5012])
     """
-    pairs = [(_wide(f), _wide(r)) for f, r in zip(fake, real, strict=True)]
+    pairs = [(full_precision(f), full_precision(r)) for f, r in zip(fake, real, strict=True)]
     match kind:
         case "lsgan":
             return _sum(_mean(f.square()) + _mean((r - 1).square()) for f, r in pairs)
@@ -135,7 +136,7 @@ def adversarial(kind: GAN, fake: Sequence[Tensor]) -> Tensor:
         >>> adversarial("wgan", [torch.tensor([0.0, 2.0])])  # B is 1: -2 + 0.001 * 2^2
         tensor([ 0.0000, -1.9960])
     """
-    fake = [_wide(score) for score in fake]
+    fake = [full_precision(score) for score in fake]
     match kind:
         case "lsgan":
             return _sum(2 * _mean((f - 1).square()) for f in fake)
@@ -158,7 +159,7 @@ def r1(kind: GAN, real: Sequence[Tensor], x: Tensor) -> Tensor:
     """
     penalty = x.new_zeros(len(x))
     for score in real:
-        score = _wide(score)
+        score = full_precision(score)
         judged = score.sigmoid() if kind == "nsgan" else score
         (gradient,) = torch.autograd.grad(judged.sum(), x, create_graph=True)
         penalty = penalty + gradient.square().flatten(1).sum(1)
@@ -175,17 +176,12 @@ def perceptual(u: Tensor, v: Tensor) -> Tensor:
         >>> perceptual(u, -u).round(decimals=3)  # mean (2 n)^2, n of mean 0 and variance 1
         tensor([4.])
     """
-    return _mean((F.instance_norm(_wide(u)) - F.instance_norm(_wide(v))).square())
+    return _mean((F.instance_norm(full_precision(u)) - F.instance_norm(full_precision(v))).square())
 
 
 def _drift(score: Tensor) -> Tensor:
     """0.001 * (sum over a half-batch of score^2), written per image so that the mean over the half gives that sum."""
     return 0.001 * (len(score) / 2) * score.square()
-
-
-def _wide(t: Tensor) -> Tensor:
-    """`t` in float32 if it is in half precision; float32 and float64 as they are."""
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
 
 
 def _mean(t: Tensor) -> Tensor:

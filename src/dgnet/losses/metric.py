@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgnet.config import Metric
-from dgnet.losses.joint import _wide
+from dgnet.device import full_precision
 
 
 def terms(
@@ -45,7 +45,7 @@ def terms(
         {'triplet': tensor([1.3000, 2.3000, 0.0000])}
     """
     with torch.autocast(y.device.type, enabled=False):  # distances lose too much in half precision
-        pooled, logits = _wide(pooled), _wide(logits)
+        pooled, logits = full_precision(pooled), full_precision(logits)
         known: dict[str, Callable[[], Tensor]] = {
             "triplet": lambda: batch_hard(pooled, y, metric.triplet_margin),
             "soft_triplet": lambda: soft_margin(pooled, y),
@@ -68,7 +68,7 @@ def smoothed(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
         >>> smoothed(p.log(), torch.tensor([0]), 0.2)  # -(0.9 log 0.75 + 0.1 log 0.25)
         tensor([0.3975])
     """
-    return F.cross_entropy(_wide(logits), y, reduction="none", label_smoothing=smoothing)
+    return F.cross_entropy(full_precision(logits), y, reduction="none", label_smoothing=smoothing)
 
 
 def batch_hard(feature: Tensor, y: Tensor, margin: float = 0.3) -> Tensor:

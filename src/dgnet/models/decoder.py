@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.models.layers import SLOPE, Conv, LayerNorm, NonLocal, full_precision, kaiming, pad, reflection_pad
+from dgnet.device import full_precision
+from dgnet.models.layers import SLOPE, Conv, LayerNorm, NonLocal, kaiming, pad, reflection_pad
 
 
 class StyleMLP(nn.Module):

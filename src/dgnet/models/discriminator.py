@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgnet.models.layers import SLOPE, Conv, ResidualBlock, full_precision
+from dgnet.device import full_precision
+from dgnet.models.layers import SLOPE, Conv, ResidualBlock
 
 
 class Discriminator(nn.Module):

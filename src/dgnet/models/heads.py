@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgnet.config import Classifier, Feature, Neck, Pool
-from dgnet.models.layers import BatchNorm1d, full_precision
+from dgnet.device import full_precision
+from dgnet.models.layers import BatchNorm1d
 
 
 class Shape(NamedTuple):

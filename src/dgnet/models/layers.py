@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from dgnet import processes
+from dgnet.device import full_precision
 from dgnet.errors import UserError
 from dgnet.models.synchronised import batch_norm
 
@@ -212,8 +213,3 @@ def frozen(net: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
 def kaiming(weight: Tensor) -> None:
     """Kaiming normal initialisation, fan-in, slope 0 (E_s and G)."""
     nn.init.kaiming_normal_(weight, a=0, mode="fan_in")
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32 if it is in half precision; float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

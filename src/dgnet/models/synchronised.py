@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dgnet.device import full_precision
 from dgnet.processes import GO_ON, told_if_lost
 
 
@@ -47,7 +48,7 @@ def batch_norm(
     With the mean m and the variance v of all processes: (x - m) / sqrt(v + eps) * weight + bias.
     """
     assert training
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = full_precision(x)
     own = torch.stack(torch.var_mean(wide, [0, *range(2, x.dim())], correction=0))  # [2, C]
     variances, means = _Everyone.apply(own).unbind(1)  # type: ignore[no-untyped-call]  # [P, C] each
     mean = means.mean(0)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgnet.config import BackboneName, Config, Pool
+from dgnet.device import full_precision
 from dgnet.models.backbones import protocol
 from dgnet.models.heads import PUBLISHED, Centres, Head, Pooling, Shape
-from dgnet.models.layers import frozen, full_precision, group_statistics
+from dgnet.models.layers import frozen, group_statistics
 
 
 class Baseline(nn.Module):
