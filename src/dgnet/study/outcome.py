@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +51,16 @@ class Outcome:
 
     def lines(self, test: str) -> list[Line]:
         """The table of a test, a line for each row."""
-        rows = self.results[test]
-        control = rows.get(self.study.against, {})
-        return [_line(row, seeds, control if row != self.study.against else {}) for row, seeds in rows.items()]
+        return self._lines[test]
+
+    @cached_property
+    def _lines(self) -> Mapping[str, list[Line]]:
+        """Of every test; their intervals are drawn once for all tables, files and the page."""
+        against = self.study.against
+        return {
+            test: [_line(row, seeds, rows.get(against, {}) if row != against else {}) for row, seeds in rows.items()]
+            for test, rows in self.results.items()
+        }
 
     def tables(self) -> list[Table]:
         """A table for each test, in per cent: means and deviations over seeds, and the differences with intervals."""
