@@ -59,7 +59,7 @@ def _of_this_start(store: Any) -> Any:
     """The processes' notice board without what those of an earlier start have left there.
 
     `torchrun --max-restarts` keeps one board for all of its starts, on which a new process can find the address of a
-    dead one. Starts are counted on each machine by itself, so several machines need another way (docs/speed.md).
+    dead one. Starts are counted on each machine by itself, so several machines need another way (docs/many-gpus.md).
     """
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         return store

@@ -54,8 +54,8 @@ def evaluate(
 
     Gallery entries of identity -1 are junk and left out, as are those that show the query's identity by the query's
     own (known) camera, or in its clothes where features have `clothes`. Every other entry of another identity is a
-    wrong answer: distractors are, since no query has their identity. Equal scores are
-    ordered by gallery index, the lower first. `prepare` says what becomes of lengths.
+    wrong answer: distractors are, since no query has their identity. Equal scores are ordered by gallery index, the
+    lower first. `prepare` says what becomes of lengths.
 
     alpha, metric: see `Comparison`; alpha None takes the feature whole, which is right for those of other methods.
     divisor: means over `all` queries, one without a correct answer counting 0 (as the published code of DG-Net), or

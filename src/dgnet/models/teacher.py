@@ -89,9 +89,8 @@ class Teacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Soft labels [N, K] of sum 1: softmax, averaged over the image and its mirror image and over the teachers."""
         views = torch.cat([x, x.flip(3)])
-        group_statistics(
-            self, self.group or len(x), synchronised=self.synchronised
-        )  # an image and its mirror image stay in groups of their own
+        # An image and its mirror image stay in groups of their own.
+        group_statistics(self, self.group or len(x), synchronised=self.synchronised)
         with frozen(self, batch_statistics=self.batch_statistics):
             votes = [full_precision(baseline(views)).softmax(1) for baseline in self.baselines]
         return torch.stack([vote for both in votes for vote in both.chunk(2)]).mean(0)

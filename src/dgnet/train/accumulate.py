@@ -30,12 +30,8 @@ class AccumulatedStep(JointStep):
         self.seed = seed
 
     def __call__(self, x: Tensor, x_pos: Tensor, y: Tensor, iteration: int) -> Outcome:
-        train, loss, optimizers, count = (
-            self.config.train,
-            self.config.loss,
-            self.optimizers,
-            self.config.train.accumulate,
-        )
+        train, loss, optimizers = self.config.train, self.config.loss, self.optimizers
+        count = train.accumulate
         evaluated, counted = (loss_weights(loss, at) for at in (iteration - 1, iteration))
         optimizers.set_rates(rate(train, train.decay, iteration, train.iterations + 1))
         parts = list(zip(x.chunk(count), x_pos.chunk(count), y.chunk(count), strict=True))

@@ -125,9 +125,9 @@ def _size_of_an_iteration(scaled: Train) -> str:
     batch = processes * parts * scaled.half_batch
     made = ("1 process" if processes == 1 else f"{processes} processes") + (f" x {parts} parts" if parts > 1 else "")
     rates = f"{scaled.learning_rate:g}, {scaled.backbone_learning_rate:g}, {scaled.head_learning_rate:g}"
-    how = f"scaled ({scaled.scale_rates})" if scaled.scale_rates != "none" else "as configured"
-    not_so = ", not scaled" if scaled.scale_rates == "none" else ""
-    return f"{made}: {batch} + {batch} images in an iteration, learning rates {how} ({rates}){not_so}"
+    scale = scaled.scale_rates
+    told = f"as configured ({rates}), not scaled" if scale == "none" else f"scaled ({scale}) ({rates})"
+    return f"{made}: {batch} + {batch} images in an iteration, learning rates {told}"
 
 
 def require_fitting(appearance: Appearance, teacher: TeacherTraining) -> None:
