@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-import torch
+from hardware import about
 
 from dgnet import console
 
@@ -50,7 +50,7 @@ def main() -> None:
         )
     )
     if options.json:
-        figures = {"torch": torch.__version__, "half_batch": HALF_BATCH, "counts": rows}
+        figures = {**about("cpu"), "half_batch": HALF_BATCH, "counts": rows}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 

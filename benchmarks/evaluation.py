@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hardware import about
 
 from dgnet.evaluate.evaluation import evaluate
 from dgnet.retrieval.feature_sets import Features, FeatureSet
@@ -151,10 +151,8 @@ def main() -> None:
         "largest_difference_of_ap": max(np.abs(a - results.ap_standard[chosen]).max() for a in (aps, matrix_aps)),
         "machine": {
             "threads": options.threads,
-            "device": options.device,
             "load": os.getloadavg()[0],
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
+            **about(str(options.device)),
             "numpy": np.__version__,
         },
     }

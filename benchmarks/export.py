@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hardware import about
 
 import dgnet
 from dgnet import config as configuration
@@ -132,8 +132,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "model": options.model or f"{options.preset}, random weights", "size": [height, width],
-        "threads": options.threads, "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-        "torch": torch.__version__, "images per second": rates, "smallest cosine": cosines, "left out": missing,
+        "threads": options.threads, **about("cpu"), "images per second": rates, "smallest cosine": cosines,
+        "left out": missing,
     }  # fmt: skip
     options.out.write_text(json.dumps(content, indent=1) + "\n")
 

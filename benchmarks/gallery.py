@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hardware import about
 
 from dgnet.gallery.enrol import COMMIT
 from dgnet.gallery.entries import Entry
@@ -123,14 +121,10 @@ def main() -> None:
         found = run(given.size, given.dimensions, given.queries, given.turns, given.precision, folder)
     finally:
         shutil.rmtree(folder)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    made = {
+        **about("cpu"),
         "load": os.getloadavg()[0],
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         **{key: value for key, value in vars(given).items() if key != "json"},
     }
     for name in ("gallery", "faiss"):
@@ -143,7 +137,7 @@ def main() -> None:
         f"gallery opened in {found['gallery']['open_seconds']:.2f} s; the first ten agree for {found['same_first_ten']}"
     )
     if given.json:
-        given.json.write_text(json.dumps({"about": about} | found, indent=1) + "\n")
+        given.json.write_text(json.dumps({"about": made} | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from hardware import about
 
 from dgnet import config
 from dgnet.datasets.read import read_dataset
@@ -79,13 +79,12 @@ def main() -> None:
     share = statistics.median(shares)
     print(f"share of the generator's throughput that reaches the disk: {share:.1%}")
     if given.json:
-        about = {
+        made = {
             "share": share, "pictures_per_second": rates, "preset": given.preset, "size": [height, width],
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "cpu",
-            "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "threads": torch.get_num_threads(), **about(device.type),
         }  # fmt: skip
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(about, indent=1) + "\n")
+        given.json.write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

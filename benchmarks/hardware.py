@@ -17,12 +17,16 @@ def about(device: str) -> dict[str, Any]:
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True).stdout.strip()
+        except OSError:
+            return ""
 
+    changed = bool(git("status", "--porcelain", "--", "../src"))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else ""
     return {
         "date": date.today().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", "--", "../src")),
+        "commit": (git("rev-parse", "--short", "HEAD") or "unknown") + "+" * changed,
         "device": gpu or "cpu",
         "processor": processor(),
         "cores": os.cpu_count(),

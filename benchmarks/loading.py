@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import tempfile
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hardware import about
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -127,10 +126,9 @@ def main() -> None:
             "dgnet_images_per_second": ours,
             "dataloader_images_per_second": theirs,
             "decode_images_per_second": options.images / building,
-            "cores": options.cores,
+            "cores_used": options.cores,
             "batch": options.batch,
-            "torch": torch.__version__,
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            **about("cpu"),
         }
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -16,20 +16,18 @@ import argparse
 import copy
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from hardware import about
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -172,7 +170,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("overrides", nargs="*", help="key.path=value, laid over the preset")
     options = parser.parse_args()
-    sources = commit()  # now: files may change while they are timed
+    made_on = about(options.device)  # now: files may change while they are timed
     memory.keep_freed()
     torch.set_num_threads(options.threads)
 
@@ -202,25 +200,11 @@ def main() -> None:
             "overrides": options.overrides,
             "half_batch": options.half_batch,
             "threads": options.threads,
-            "device": options.device,
-            "torch": torch.__version__,
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": sources,
+            **made_on,
             "note": options.note,
             "figures": figures,
         }
         options.json.write_text(json.dumps(written, indent=2) + "\n")
-
-
-def commit() -> str:
-    """Of the sources; with `+` if files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        done = subprocess.run([*git, "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python benchmarks/synthetic.py [--height 128 --width 64] [--json results/synthet
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from hardware import about
 
 from dgnet import console
 from dgnet.drawn.dataset import synthesize
@@ -42,7 +42,7 @@ def main(options: Options) -> None:
         "size": [options.height, options.width],
         "images": len(factors.images),
         "images_per_second_and_core": round(max(rates), 1),
-        "machine": platform.processor() or platform.machine(),
+        **about("cpu"),
     }
     console.stdout.print(f"{max(rates):.0f} images/s on one core at {options.height} x {options.width}")
     if options.json:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -22,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from hardware import about
 
 from dgnet import config as configuration
 from dgnet import console
@@ -105,9 +105,7 @@ def main() -> None:
         "overrides": options.overrides,
         "iterations": options.iterations,
         "threads": options.threads,
-        "device": str(device),
-        "torch": torch.__version__,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        **about(device.type),
         "note": options.note,
     }
     shares = [(part, f"{share:.1%}") for part, share in figures["share"].items()]
